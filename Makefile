@@ -1,0 +1,61 @@
+# Everything a reader or a maintainer does with the book. `make` alone lists the targets.
+# Each target sets up what it needs in .venv, once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
+SETUP  := pyproject.toml constraints.txt
+JOBS   ?= 2
+
+export KERAS_BACKEND := torch
+# The folder that holds mnist.npz, if you have one: an absolute path for kernels that start elsewhere.
+export BOOK_DATA := $(if $(BOOK_DATA),$(abspath $(BOOK_DATA)))
+
+.DEFAULT_GOAL := help
+.PHONY: help book lab notebooks test test-offline test-browser lint bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+$(VENV)/pip.done: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	@touch $@
+
+$(VENV)/book.done: $(VENV)/pip.done $(SETUP)
+	$(PIP) --group book
+	@touch $@
+
+$(VENV)/test.done: $(VENV)/pip.done $(SETUP)
+	$(PIP) --group test --editable .
+	@touch $@
+
+$(VENV)/lab.done: $(VENV)/pip.done $(SETUP)
+	$(PIP) --editable '.[lab]'
+	@touch $@
+
+$(VENV)/browser.done: $(VENV)/pip.done $(SETUP)
+	$(PIP) --group test --group browser
+	@touch $@
+
+book: $(VENV)/book.done ## render the book into book/_build/html
+	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W --keep-going
+	@echo "The book: book/_build/html/index.html"
+
+lab: $(VENV)/lab.done ## open the chapters in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+notebooks: $(VENV)/test.done ## run every chapter, store its outputs, stamp it (name some: CHAPTERS="notebooks/01_concepts.ipynb")
+	$(BIN)/python -m tools.notebooks run $(CHAPTERS)
+
+test: $(VENV)/test.done ## run the tests, then every cell of every chapter against what the page shows
+	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env notebooks
+
+lint: $(VENV)/test.done ## check code and notebooks with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean: ## remove the rendered book and .venv
+	rm -rf book/_build $(VENV)
