@@ -1,0 +1,42 @@
+"""The form of the chapters, as they are committed. What their cells print is nbval's business."""
+
+import re
+
+import pytest
+
+from tools.notebooks import LONGEST, ROOT, load, problems
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def seconds(path):
+    """How long a chapter last took; for ever, if it doesn't say."""
+    return load(path).metadata.get("stamp", {}).get("seconds", float("inf"))
+
+
+def test_there_are_chapters():
+    assert CHAPTERS, "notebooks/ is empty"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_form(path):
+    assert problems(path) == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_time(path):
+    assert seconds(path) < LONGEST
+
+
+def test_time_of_all():
+    times = sorted(map(seconds, CHAPTERS))
+    assert sum(times) < 600
+    assert 2 * sum(time < 20 for time in times) >= len(times), times
+
+
+def test_every_chapter_is_in_the_contents():
+    toc = (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8")
+    listed = re.findall(
+        r"""^[\s-]*file:\s*["']?notebooks/([\w.-]+?)(?:\.ipynb)?["']?\s*$""", toc, re.M
+    )
+    assert sorted(listed) == [path.stem for path in CHAPTERS]
