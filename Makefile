@@ -51,7 +51,7 @@ notebooks: $(VENV)/test.done ## run every chapter, store its outputs, stamp it (
 
 test: $(VENV)/test.done ## run the tests, then every cell of every chapter against what the page shows
 	$(BIN)/pytest -n $(JOBS)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env notebooks
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 lint: $(VENV)/test.done ## check code and notebooks with ruff
 	$(BIN)/ruff check .

@@ -59,8 +59,9 @@ def curves(ax: "Axes", keras: Sequence[float], torch: Sequence[float], label: st
 
 
 def picture(ax: "Axes", pixels: "ArrayLike", title: str = "", **kwargs: Any) -> "Axes":
-    """Draw a two-dimensional array as a picture on `ax`, without axes, and return `ax`."""
+    """Draw a two-dimensional array as a picture in a thin frame on `ax`, and return `ax`."""
     ax.imshow(pixels, **kwargs)
-    ax.set_title(title)
-    ax.set_axis_off()
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set(visible=True, color="#888888", linewidth=0.8)
     return ax
