@@ -7,6 +7,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 SETUP  := pyproject.toml constraints.txt
 JOBS   ?= 2
+# One thread for each of $(JOBS) workers: two that fight for the same cores are slower than one.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+NBVAL  := --nbval --nbval-current-env --nbval-cell-timeout=300
+DATA_CHAPTERS := $(shell grep -l load_mnist notebooks/*.ipynb)
 
 export KERAS_BACKEND := torch
 # The folder that holds mnist.npz, if you have one: an absolute path for kernels that start elsewhere.
@@ -50,12 +54,24 @@ notebooks: $(VENV)/test.done ## run every chapter, store its outputs, stamp it (
 	$(BIN)/python -m tools.notebooks run $(CHAPTERS)
 
 test: $(VENV)/test.done ## run the tests, then every cell of every chapter against what the page shows
-	$(BIN)/pytest -n $(JOBS)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(PYTEST) --ignore tests/test_book.py
+	$(PYTEST) $(NBVAL) notebooks
+
+test-offline: $(VENV)/test.done ## the data tests and the chapters that use data, with no folder, no cache and no network
+	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
+	export BOOK_DATA= KERAS_HOME="$$cache" https_proxy=http://127.0.0.1:9 && \
+	$(PYTEST) tests/test_data.py && \
+	$(if $(DATA_CHAPTERS),$(PYTEST) $(NBVAL) $(DATA_CHAPTERS),true)
+
+test-browser: book $(VENV)/browser.done ## load every built page in a real browser (needs Chromium or Chrome)
+	$(PYTEST) tests/test_book.py
 
 lint: $(VENV)/test.done ## check code and notebooks with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(VENV)/test.done ## measure speed, as ratios in one interleaved run
+	$(BIN)/python -m tools.bench
 
 clean: ## remove the rendered book and .venv
 	rm -rf book/_build $(VENV)

@@ -3,6 +3,10 @@
 import os
 import platform
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["name", "pick", "stamp", "versions"]
 
@@ -31,8 +35,8 @@ def name() -> str:
     return wanted
 
 
-def pick():
-    """The `torch.device` to use, from now on Keras' default too. `BOOK_DEVICE` overrides it."""
+def pick() -> "torch.device":
+    """The `torch.device` to use: from now on the default of both frameworks."""
     import keras
     import torch
 
@@ -43,6 +47,7 @@ def pick():
         )
     kind = name()
     keras.device(kind).__enter__()  # never left: it holds for the whole session
+    torch.set_default_device(None if kind == "cpu" else kind)  # None: the CPU, without overhead
     return torch.device(kind)
 
 
