@@ -11,12 +11,15 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 from nbformat import v4
 
 from tools import notebooks
-from tools.notebooks import ROOT, ChapterError, clean, digest, dumps, load, main, problems, run
+from tools.chapter import ROOT, ChapterError, clean, digest, dumps, load
+from tools.form import problems
+from tools.notebooks import main, run
 
 DEVICE = """
 def name():
@@ -656,3 +659,19 @@ def test_what_nbval_sees(saved, tmp_path):
     assert refused["raises"] == [6]
     names = list(SEEN)
     assert [names[i] for i in refused["seen"]] == [n for n in names if not SEEN[n][-1]]
+
+
+def test_outputs_are_stored_from_the_real_mnist_alone(tmp_path, monkeypatch, capsys):
+    """With the stand-in nothing is run; a chapter that loads no data doesn't care."""
+    user, other = tmp_path / "user.ipynb", tmp_path / "other.ipynb"
+    user.write_text('{"cells": ["load_mnist"]}')
+    other.write_text("{}")
+    for mnist in (False, True):
+        monkeypatch.setattr(
+            "helpers.data.load_mnist", lambda mnist=mnist: types.SimpleNamespace(is_mnist=mnist)
+        )
+        assert main(["run", str(user)]) == 1  # it is no notebook either way
+        told = "user.ipynb is stored as run on the real MNIST: set BOOK_DATA"
+        assert (told in capsys.readouterr().err) is not mnist
+        assert main(["run", str(other)]) == 1
+        assert told not in capsys.readouterr().err

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from tools.notebooks import LONGEST, ROOT, load, problems
+from tools.chapter import ROOT, load
+from tools.form import problems
+from tools.notebooks import LONGEST
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
