@@ -1,0 +1,49 @@
+"""What our templates ask for, and the page that leads from the site's root to the front page."""
+
+from pathlib import Path
+
+from bs4 import BeautifulSoup
+
+ROOT = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="0; url={front}">
+<title>{title}</title>
+<h1>{title}</h1>
+<p><a href="{front}">Open the book</a></p>
+"""
+
+
+def add_contents(app, pagename, templatename, context, doctree) -> None:
+    """Give the page `book_contents`: parts and chapters, the open one with its sections."""
+    contents = BeautifulSoup(
+        context["toctree"](maxdepth=1, collapse=False, includehidden=True, titles_only=True),
+        "html.parser",
+    )
+    here = contents.select_one("a.current")
+    if here:
+        here["aria-current"] = "page"
+        here["href"] = "#"
+        sections = BeautifulSoup(context.get("toc") or "", "html.parser").select_one("ul ul")
+        if sections:
+            for deeper in sections.select("ul"):
+                deeper.decompose()
+            sections["class"] = "sections"
+            here.parent.append(sections)
+    context["book_contents"] = str(contents)
+
+
+def lead_in(app, error) -> None:
+    """Write index.html, where the book's first page is not itself at the root."""
+    root = app.config.root_doc
+    if error is None and app.builder.name == "html" and root != "index":
+        front = app.builder.get_target_uri(root)
+        text = ROOT.format(front=front, title=app.config.html_title)
+        (Path(app.outdir) / "index.html").write_text(text, encoding="utf8")
+
+
+def setup(app) -> dict[str, bool]:
+    app.connect("html-page-context", add_contents, priority=900)
+    app.connect("build-finished", lead_in, priority=900)  # after the stub that it replaces
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

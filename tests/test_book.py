@@ -1,0 +1,715 @@
+"""The rendered book in a real browser: `make test-browser` builds it and runs these."""
+
+import base64
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib import util
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "book" / "_build" / "html"
+PAGES = sorted(
+    path.relative_to(SITE).as_posix()
+    for path in SITE.rglob("*.html")
+    if not path.relative_to(SITE).parts[0].startswith("_")
+)
+READ = [page for page in PAGES if page != "index.html"]  # that one only leads to the front page
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """The address of the built book."""
+    if not READ:
+        pytest.fail("The book is not built: run `make book` first.")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(SITE))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests."""
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if not path:
+        pytest.fail("No Chromium here: install it (Debian: apt install chromium) or set CHROMIUM.")
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=path, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A reader with a wide screen, in the light, who was never here."""
+    made = browser.new_context(viewport=WIDE, color_scheme="light")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def chapter(site: str) -> str:
+    """The address of the first chapter that has twins and a folded solution."""
+    for page in CHAPTERS:
+        text = (SITE / page).read_text(encoding="utf8")
+        if 'class="twins"' in text and 'class="solution"' in text:
+            return site + page
+    pytest.fail("No chapter has twins and a solution.")
+
+
+def opened(context: BrowserContext, url: str) -> Page:
+    """A new tab on that page, with its formulas set."""
+    page = context.new_page()
+    page.goto(url)
+    settle(page)
+    return page
+
+
+def settle(page: Page) -> None:
+    """Wait until the formulas and the images stand."""
+    page.evaluate(
+        """async () => {
+          const until = Date.now() + 10000, wait = () => new Promise((r) => setTimeout(r, 20));
+          while (document.querySelector(".math") && Date.now() < until) {
+            if (window.MathJax?.startup?.promise) { await MathJax.startup.promise; break; }
+            await wait();
+          }
+          await Promise.all([...document.images].map((image) => image.decode().catch(() => 0)));
+        }"""
+    )
+
+
+# ---------------------------------------------------------------- every page, width and theme
+
+PROBLEMS = """() => {
+  const out = [], all = (query, from = document) => [...from.querySelectorAll(query)];
+  const shown = (e) => e.checkVisibility({ visibilityProperty: true }) && e.getClientRects().length;
+  const scroller = document.scrollingElement;
+  if (scroller.scrollWidth > innerWidth) {
+    out.push(`the page is ${scroller.scrollWidth} px wide in a window of ${innerWidth}`);
+  }
+  const entries = all(".search-button__button, form.bd-search").filter(shown);
+  if (entries.length !== 1) out.push(`${entries.length} search boxes`);
+  const titles = all("h1");
+  if (titles.length !== 1 || !shown(titles[0])) out.push(`${titles.length} titles`);
+  if (document.documentElement.lang !== "en") out.push("no language");
+  if (all("details.solution[open]").length) out.push("a solution stands open");
+  for (const fold of all("details")) fold.open = true;
+  for (const image of document.images) {
+    if (!image.alt.trim()) out.push(`no alt text: ${image.src}`);
+    if (!image.naturalWidth) out.push(`not loaded: ${image.src}`);
+    const box = image.getBoundingClientRect();
+    if (box.width > image.naturalWidth + 1) out.push(`drawn too large: ${image.src}`);
+  }
+  for (const math of all(".math")) {
+    if (!math.querySelector("mjx-container")) out.push(`not typeset: ${math.textContent}`);
+  }
+  for (const error of all("mjx-merror")) out.push(`formula: ${error.textContent}`);
+  for (const button of all("button, a[href], input, summary")) {
+    const name = button.textContent.trim() || button.ariaLabel || button.title
+      || button.labels?.length;
+    if (shown(button) && !name) out.push(`no name: ${button.outerHTML.slice(0, 80)}`);
+  }
+
+  /* the contrast of every piece of text with what lies behind it */
+  const parse = (css) => {
+    const n = css.match(/[\\d.]+/g).map(Number);
+    return css.startsWith("color(srgb") ? [n[0] * 255, n[1] * 255, n[2] * 255, n[3] ?? 1]
+      : [n[0], n[1], n[2], n[3] ?? 1];
+  };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3]));
+  const behind = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      const colour = parse(getComputedStyle(e).backgroundColor);
+      if (colour[3]) layers.push(colour);
+      if (colour[3] === 1) break;
+    }
+    const last = document.documentElement.dataset.theme === "dark" ? 0 : 255;
+    return layers.reverse().reduce((under, top) => over(top, under), [last, last, last]);
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((v) => {
+      v /= 255;
+      return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ratio = (one, other) => {
+    const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const seen = new Set(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const raw = /\\$|\\\\\\(|\\\\\\[/;
+  while (walker.nextNode()) {
+    const node = walker.currentNode, element = node.parentElement, text = node.data.trim();
+    if (!text || !shown(element) || element.closest("script, style, noscript")) continue;
+    const code = element.closest("pre, code, mjx-container");
+    if (!code && raw.test(text)) out.push(`raw TeX: ${text}`);
+    const style = getComputedStyle(element), colour = parse(style.color);
+    for (let e = element; e; e = e.parentElement) colour[3] *= getComputedStyle(e).opacity;
+    const back = behind(element), size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    const got = ratio(over(colour, back), back);
+    const key = `${element.className} ${style.color} ${back}`;
+    if (got < (large ? 3 : 4.5) && !seen.has(key)) {
+      seen.add(key);
+      const place = `${element.tagName}.${element.className}`;
+      out.push(`contrast ${got.toFixed(2)} of "${text.slice(0, 30)}" (${place})`);
+    }
+  }
+  for (const half of all(".twin").filter(shown)) {
+    const edge = parse(getComputedStyle(half).borderTopColor);
+    const got = ratio(over(edge, behind(half.parentElement)), behind(half.parentElement));
+    if (got < 3) out.push(`a framework's border has contrast ${got.toFixed(2)}`);
+  }
+  return out;
+}"""
+
+
+@pytest.mark.parametrize("page_name", READ or ["the book"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_page(browser: Browser, site: str, page_name: str, theme: str, width: int) -> None:
+    """No page errs, asks another host, overflows, or is hard to read, at any width and theme."""
+    found: list[str] = []
+    viewport = WIDE if width == WIDE["width"] else NARROW
+    context = browser.new_context(viewport=viewport, color_scheme=theme)
+
+    def see(route) -> None:
+        url = route.request.url
+        if url.startswith((site, "data:", "blob:")):
+            route.continue_()
+        else:
+            found.append(f"asked another host: {url}")
+            route.abort()
+
+    context.route("**/*", see)
+    page = context.new_page()
+    page.on("console", lambda m: m.type in ("error", "warning") and found.append(f"log: {m.text}"))
+    page.on("pageerror", lambda error: found.append(f"script: {error}"))
+    page.on("requestfailed", lambda request: found.append(f"failed: {request.url}"))
+    page.on("response", lambda r: r.status >= 400 and found.append(f"{r.status}: {r.url}"))
+    try:
+        page.goto(site + page_name)
+        settle(page)
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        found += page.evaluate(PROBLEMS)
+    finally:
+        context.close()
+    assert not found, "\n".join([f"{page_name}, {width} px, {theme}:", *found])
+
+
+class Outline(HTMLParser):
+    """The ids and the links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids += [values["id"]] if values.get("id") else []
+        for name in ("href", "src"):
+            self.links += [values[name]] if values.get(name) else []
+
+
+def test_links_lead_somewhere_and_ids_are_unique() -> None:
+    """Every link within the book, with its anchor, leads to something."""
+    pages = {page: Outline((SITE / page).read_text(encoding="utf8")) for page in PAGES}
+    found = []
+    for page, outline in pages.items():
+        twice = {name for name in outline.ids if outline.ids.count(name) > 1}
+        found += [f"{page}: id {name} stands twice" for name in sorted(twice)]
+        for link in outline.links:
+            if urlsplit(link).scheme or link.startswith("//"):
+                continue
+            target = urlsplit(urljoin(f"http://book/{page}", link))
+            path, anchor = unquote(target.path).strip("/"), unquote(target.fragment)
+            if not (SITE / path).is_file():
+                found.append(f"{page}: {link} leads nowhere")
+            elif anchor and anchor not in pages[path].ids:
+                found.append(f"{page}: {link} has no such anchor")
+    assert pages
+    assert not found, "\n".join(found)
+
+
+def test_the_root_leads_to_the_front_page(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    page.goto(site)
+    page.wait_for_url("**/book/index.html")
+
+
+# ---------------------------------------------------------------------- twins and their switch
+
+
+def choice(page: Page, name: str):
+    """A button of the switch."""
+    return page.get_by_role("radio", name=name)
+
+
+def seen(page: Page) -> set[str]:
+    """Which halves of the twins are shown: the labels that a screen reader can reach."""
+    labels = page.locator(".twins .twin-label").evaluate_all(
+        "all => all.filter((e) => e.checkVisibility()).map((e) => e.textContent)"
+    )
+    return set(labels)
+
+
+def boxes(page: Page) -> list[tuple[dict, dict]]:
+    """The boxes of both halves of each pair outside a folded solution."""
+    pairs = page.locator(".twins").evaluate_all(
+        """all => all.filter((e) => e.checkVisibility()).map((e) => [...e.children].map(
+          (half) => half.getBoundingClientRect().toJSON()))"""
+    )
+    return [tuple(pair) for pair in pairs]
+
+
+def test_twins_stand_side_by_side(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    for keras, torch in boxes(page):
+        assert keras["top"] == pytest.approx(torch["top"], abs=1)
+        assert keras["right"] < torch["left"]
+        assert torch["right"] <= WIDE["width"]
+    scrolled = page.locator(".twins .cell_input pre").evaluate_all(
+        """all => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent)
+          .filter((text) => text.split("\\n").every((line) => line.length <= 60))"""
+    )
+    assert not scrolled
+    code = page.locator(".twins .cell_input pre").first
+    assert code.evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 13
+    room = code.evaluate(
+        """e => { const c = document.createElement("span"); c.textContent = "0".repeat(60);
+          e.append(c); const w = c.getBoundingClientRect().width; c.remove();
+          const s = getComputedStyle(e);
+          return e.clientWidth - parseFloat(s.paddingLeft) - parseFloat(s.paddingRight) - w; }"""
+    )
+    assert room >= 0, "sixty characters don't fit"
+
+
+def test_twins_stack_on_a_narrow_screen(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    page.set_viewport_size(NARROW)
+    for keras, torch in boxes(page):
+        assert keras["bottom"] <= torch["top"]
+        assert keras["left"] == pytest.approx(torch["left"], abs=1)
+
+
+@pytest.mark.parametrize("width", [768, 1024, 1280])
+def test_nothing_overflows_in_between(context: BrowserContext, chapter: str, width: int) -> None:
+    page = opened(context, chapter)
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+def test_switch_by_mouse_is_remembered(context: BrowserContext, chapter: str, site: str) -> None:
+    page = opened(context, chapter)
+    assert choice(page, "Side by side").is_checked()
+    assert seen(page) == {"Keras", "PyTorch"}
+    page.locator("#twins-switch label", has_text="PyTorch").click()
+    assert seen(page) == {"PyTorch"}
+    page.reload()
+    assert choice(page, "PyTorch").is_checked()
+    assert seen(page) == {"PyTorch"}
+    page.goto(site + "book/index.html")
+    assert seen(page) == {"PyTorch"}
+
+
+def test_switch_by_keyboard(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.name === 'twins'"):
+            break
+    assert page.evaluate("document.activeElement.value") == "both"
+    page.keyboard.press("ArrowRight")
+    assert seen(page) == {"Keras"}
+    page.keyboard.press("ArrowRight")
+    assert seen(page) == {"PyTorch"}
+    outline = page.locator("#twins-switch label:has(:focus-visible)").evaluate(
+        "e => getComputedStyle(e).outlineStyle"
+    )
+    assert outline == "solid"
+
+
+def test_hidden_half_is_out_of_the_accessibility_tree(
+    context: BrowserContext, chapter: str
+) -> None:
+    page = opened(context, chapter)
+    codes = page.locator(".twins").first.locator("pre").all_text_contents()
+    assert codes[0] in page.locator(".twins").first.inner_text()
+    choice(page, "PyTorch").check(force=True)
+    tree = page.locator(".twins").first.aria_snapshot()
+    assert "PyTorch" in tree
+    assert "Keras" not in tree
+
+
+def test_one_alone_takes_the_width_of_the_prose(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    choice(page, "Keras").check(force=True)
+    half = page.locator(".twins > .twin-keras").first.bounding_box()
+    prose = page.locator("article section > p").first.evaluate(
+        "e => parseFloat(getComputedStyle(e).maxWidth)"
+    )
+    assert half["width"] == pytest.approx(prose, rel=0.05)
+
+
+def test_switch_keeps_the_readers_place(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    titles = page.locator("article h2")
+    here = titles.nth(titles.count() // 2)
+    here.evaluate("e => scrollTo(0, e.getBoundingClientRect().top + scrollY - 80)")
+    page.wait_for_timeout(100)
+    assert page.evaluate("scrollY") > 500
+    for name in ("Keras", "Side by side", "PyTorch"):
+        before = here.bounding_box()["y"]
+        choice(page, name).check(force=True)
+        page.wait_for_timeout(100)
+        assert here.bounding_box()["y"] == pytest.approx(before, abs=2)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(100)
+    assert seen(page) == {"Keras"}
+    assert here.bounding_box()["y"] == pytest.approx(before, abs=2)
+
+
+def test_choice_reaches_other_tabs(context: BrowserContext, chapter: str, site: str) -> None:
+    one, other = opened(context, chapter), opened(context, site + "book/index.html")
+    choice(one, "Keras").check(force=True)
+    other.wait_for_function("document.documentElement.dataset.twins === 'keras'")
+    assert choice(other, "Keras").is_checked()
+    assert seen(other) == {"Keras"}
+
+
+def test_choice_is_applied_before_the_first_paint(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    choice(page, "Keras").check(force=True)
+    page.add_init_script(
+        "requestAnimationFrame(() => { window.atFirst = document.documentElement.dataset.twins; })"
+    )
+    page.reload()
+    assert page.evaluate("window.atFirst") == "keras"
+
+
+def test_without_storage_all_works(context: BrowserContext, chapter: str) -> None:
+    context.add_init_script(
+        """for (const name of ["localStorage", "sessionStorage"]) {
+          Object.defineProperty(window, name, { configurable: true,
+            get() { throw new DOMException("refused", "SecurityError"); } });
+        }"""
+    )
+    found: list[str] = []
+    page = context.new_page()
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", lambda m: m.type in ("error", "warning") and found.append(m.text))
+    page.goto(chapter)
+    choice(page, "PyTorch").check(force=True)
+    assert seen(page) == {"PyTorch"}
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert not found
+
+
+def test_without_javascript_both_are_read(browser: Browser, chapter: str) -> None:
+    context = browser.new_context(viewport=WIDE, java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(chapter)
+        assert page.locator("#twins-switch input").count() == 0
+        for keras, torch in boxes(page):
+            assert keras["bottom"] <= torch["top"]
+        assert page.locator(".twin-label").first.is_visible()
+        page.locator("details.solution summary").first.click()
+        assert page.locator("details.solution .cell_input").first.is_visible()
+        page.set_viewport_size(NARROW)
+        page.reload()
+        assert page.locator(".book-contents").is_visible()
+        assert page.locator("h1").is_visible()
+        assert page.locator("h1").bounding_box()["y"] < 2 * NARROW["height"]
+    finally:
+        context.close()
+
+
+# ------------------------------------------------------------ solutions, search, figures, print
+
+
+def test_solution_unfolds_by_keyboard(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    fold = page.locator("details.solution").first
+    assert fold.locator("summary").inner_text().strip() == "Show the solution"
+    assert not fold.locator(".cell_input").first.is_visible()
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert fold.locator(".cell_input").first.is_visible()
+    assert fold.locator("summary").inner_text().strip() == "Hide the solution"
+    page.keyboard.press("Space")
+    assert not fold.locator(".cell_input").first.is_visible()
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_search_finds_the_chapter(
+    context: BrowserContext, chapter: str, site: str, viewport: dict
+) -> None:
+    page = context.new_page()
+    page.set_viewport_size(viewport)
+    page.goto(chapter)
+    title = page.locator("h1").evaluate("e => e.firstChild.textContent")
+    word = max(re.findall(r"[a-z]+", title.lower()), key=len)
+    page.goto(site + "book/how_to_use.html")
+    page.locator(".search-button__button:visible").click()
+    page.keyboard.type(word)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=*")
+    link = page.locator(f"#search-results a[href*='{urlsplit(chapter).path.strip('/')}']").first
+    link.click()
+    page.wait_for_url(f"**{urlsplit(chapter).path}*")
+
+
+def corner_of(page: Page, png: bytes) -> list[int]:
+    """The colour near the upper left corner of a picture, read by the browser itself."""
+    return page.evaluate(
+        """async (data) => {
+          const image = new Image();
+          image.src = `data:image/png;base64,${data}`;
+          await image.decode();
+          const pen = document.createElement("canvas").getContext("2d");
+          pen.drawImage(image, 0, 0);
+          return [...pen.getImageData(2, 2, 1, 1).data].slice(0, 3);
+        }""",
+        base64.b64encode(png).decode(),
+    )
+
+
+def test_figures_turn_dark_with_the_page(browser: Browser, site: str) -> None:
+    """In the dark a figure's paper has the page's own colour; a photograph stays as it is."""
+    context = browser.new_context(viewport=WIDE, color_scheme="dark")
+    figures = 0
+    try:
+        for chapter in CHAPTERS:
+            page = opened(context, site + chapter)
+            page_colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            paper = [int(value) for value in re.findall(r"\d+", page_colour)[:3]]
+            for image in page.locator(".cell_output img").all():
+                if not image.is_visible():
+                    continue
+                corner = corner_of(page, image.screenshot())
+                if image.evaluate("e => !!e.closest('.tag_photo')"):
+                    assert image.evaluate("e => getComputedStyle(e).filter") == "none"
+                else:
+                    figures += 1
+                    assert max(abs(a - b) for a, b in zip(corner, paper, strict=True)) <= 3
+    finally:
+        context.close()
+    assert figures, "no chapter has a figure"
+
+
+def test_print_holds_the_text_and_both_versions(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    choice(page, "Keras").check(force=True)
+    page.emulate_media(media="print")
+    for part in (".bd-sidebar-primary", ".bd-header-article", "#twins-switch", ".prev-next-footer"):
+        assert not page.locator(part).is_visible(), part
+    assert page.locator("h1").is_visible()
+    assert seen(page) == {"Keras", "PyTorch"}
+    assert page.locator(".twins pre").first.evaluate("e => getComputedStyle(e).whiteSpace") in (
+        "pre-wrap",
+        "break-spaces",
+    )
+
+
+def test_print_is_dark_on_white_in_the_dark_theme(browser: Browser, chapter: str) -> None:
+    context = browser.new_context(viewport=WIDE, color_scheme="dark")
+    try:
+        page = opened(context, chapter)
+        page.emulate_media(media="print", color_scheme="dark")
+        for part in ("h1", "article p", ".twin-label", ".twin pre", ".cell_output pre"):
+            colour = page.locator(part).first.evaluate("e => getComputedStyle(e).color")
+            assert max(int(value) for value in re.findall(r"\d+", colour)[:3]) < 180, part
+        for image in page.locator(".cell_output img").all():
+            assert image.evaluate("e => getComputedStyle(e).filter") == "none"
+    finally:
+        context.close()
+
+
+def test_notebook_can_be_downloaded(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    link = page.locator(".dropdown-download-buttons a", has_text=".ipynb")
+    with urlopen(urljoin(chapter, link.get_attribute("href")), timeout=10) as answer:
+        got = answer.read()
+    name = Path(urlsplit(chapter).path).with_suffix(".ipynb").as_posix().strip("/")
+    assert json.loads(got) == json.loads((ROOT / name).read_text(encoding="utf8"))
+
+
+def test_every_chapter_says_what_it_ran_on() -> None:
+    for page in CHAPTERS:
+        assert "Last run with Python" in (SITE / page).read_text(encoding="utf8"), page
+
+
+def test_skip_link_is_the_first_stop(context: BrowserContext, chapter: str) -> None:
+    page = opened(context, chapter)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#main-content"
+
+
+def test_drawer_opens_on_a_narrow_screen(context: BrowserContext, chapter: str) -> None:
+    page = context.new_page()
+    page.set_viewport_size(NARROW)
+    page.goto(chapter)
+    contents = page.locator(".book-contents")
+    assert not contents.is_visible()
+    page.locator(".primary-toggle:visible").click()
+    assert contents.is_visible()
+    page.keyboard.press("Escape")
+    page.wait_for_function("!document.getElementById('pst-primary-sidebar-modal').open")
+
+
+# --------------------------------------------------------------------- how the twins are paired
+
+
+@pytest.fixture(scope="module")
+def twins():
+    """The extension, which Sphinx loads by its path."""
+    spec = util.spec_from_file_location("twins", ROOT / "book" / "_ext" / "twins.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cell(*tags: str):
+    """A code cell as MyST-NB gives it."""
+    from docutils import nodes
+
+    return nodes.container(nb_element="cell_code", cell_metadata={"tags": list(tags)})
+
+
+def test_neighbours_pair_and_others_stay(twins) -> None:
+    from docutils import nodes
+
+    keras, torch, prose, plain = cell("keras"), cell("torch"), nodes.paragraph(), cell()
+    alone, after = cell("keras"), cell("torch")
+    got = list(twins.pair([plain, keras, torch, alone, prose, after]))
+    assert [type(node).__name__ for node in got] == [
+        "container",
+        "twins",
+        "twin",
+        "paragraph",
+        "twin",
+    ]
+    assert [half["framework"] for half in got[1].children] == ["keras", "torch"]
+    assert got[1].children[0].children[1] is keras
+    assert got[1].children[1].children[1] is torch
+    assert [half.children[0].astext() for half in got[1].children] == ["Keras", "PyTorch"]
+
+
+def test_solution_cells_in_a_row_fold_as_one(twins) -> None:
+    from docutils import nodes
+
+    both = [cell("solution", "hide-cell", "keras"), cell("solution", "hide-cell", "torch")]
+    last = cell("solution", "hide-cell")
+    got = list(twins.fold([cell(), *both, nodes.paragraph(), last]))
+    kinds = [type(node).__name__ for node in got]
+    assert kinds == ["container", "solution", "paragraph", "solution"]
+    assert [type(node).__name__ for node in got[1].children] == ["twins"]
+    assert got[3].children == [last]
+
+
+# ----------------------------------------------------------------------- building it anew
+
+
+def build(folder: Path) -> subprocess.CompletedProcess:
+    """What `make book` does, in a copy of the book."""
+    where = ["--config", "book/_config.yml", "--toc", "book/_toc.yml", "--path-output", "book"]
+    tool = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
+    return subprocess.run(
+        [*tool, *where, "-W", "--keep-going"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of what the book is built from, outside any repository."""
+    for name in ("book", "helpers", "notebooks"):
+        skip = shutil.ignore_patterns("_build", "__pycache__", ".ipynb_checkpoints")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=skip)
+    (tmp_path / ".some_cache").mkdir()
+    (tmp_path / ".some_cache" / "README.md").write_text("# What tools leave behind\n")
+    return tmp_path
+
+
+def test_buttons_follow_from_the_remote(copy: Path, context: BrowserContext) -> None:
+    subprocess.run(["git", "init", "-q", "-b", "trunk", "."], cwd=copy, check=True)
+    url = "https://someone:secret@github.com/owner/name.git"
+    subprocess.run(["git", "remote", "add", "origin", url], cwd=copy, check=True)
+    done = build(copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = copy / "book" / "_build" / "html"
+    for path in made.rglob("*.html"):
+        assert "secret@" not in path.read_text(encoding="utf8"), path
+    chapter = (made / CHAPTERS[0]).read_text(encoding="utf8")
+    source = CHAPTERS[0].replace(".html", ".ipynb")
+    for link in (
+        "https://github.com/owner/name",
+        f"https://mybinder.org/v2/gh/owner/name/trunk?urlpath=lab/tree/{source}",
+        f"https://colab.research.google.com/github/owner/name/blob/trunk/{source}",
+    ):
+        assert f'href="{link}"' in chapter
+    page = context.new_page()
+    page.set_viewport_size(NARROW)
+    page.goto((made / CHAPTERS[0]).as_uri())
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= NARROW["width"]
+
+
+def test_what_is_missing_fails_the_build(copy: Path) -> None:
+    (copy / "helpers" / "added.py").write_text('"""New."""\n__all__ = ["f"]\ndef f(): ...\n')
+    path = copy / CHAPTERS[0].replace(".html", ".ipynb")
+    notebook = json.loads(path.read_text(encoding="utf8"))
+    del notebook["metadata"]["stamp"]
+    path.write_text(json.dumps(notebook), encoding="utf8")
+    done = build(copy)
+    assert done.returncode != 0
+    assert "helpers.added.f has no docstring" in done.stderr
+    assert "no whole stamp" in done.stderr
+    text = (copy / "book" / "_build" / "html" / CHAPTERS[0]).read_text(encoding="utf8")
+    assert "mybinder.org" not in text  # no repository, no buttons
+    assert "colab.research" not in text

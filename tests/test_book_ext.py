@@ -1,0 +1,213 @@
+"""The book's own Sphinx extensions, as far as they need no Sphinx."""
+
+import subprocess
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+EXT = Path(__file__).resolve().parent.parent / "book" / "_ext"
+
+
+def load(name: str):
+    """An extension, which Sphinx loads by its path."""
+    spec = util.spec_from_file_location(name, EXT / f"{name}.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+helpers_page, remote, stamp = load("helpers_page"), load("remote"), load("stamp")
+
+# --------------------------------------------------------------------------------- the remote
+
+HUB = "https://github.com/owner/name"
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        ("https://github.com/owner/name.git", HUB),
+        ("https://github.com/owner/name", HUB),
+        ("https://github.com/owner/name/", HUB),
+        ("http://www.github.com/owner/name.git/", HUB),
+        ("git@github.com:owner/name.git", HUB),
+        ("github.com:owner/name.git", HUB),
+        ("ssh://git@github.com/owner/name.git", HUB),
+        ("ssh://git@ssh.github.com:443/owner/name.git", HUB),
+        ("git://github.com/owner/name.git", HUB),
+        ("https://user:secret@github.com/owner/name.git", HUB),
+        ("https://secret@github.com:8443/owner/name.git", HUB),
+        ("git@gitlab.com:group/part/name.git", "https://gitlab.com/group/part/name"),
+        ("https://gitlab.example.org/owner/name.git", "https://gitlab.example.org/owner/name"),
+        ("https://bitbucket.org/owner/name.git", "https://bitbucket.org/owner/name"),
+    ],
+)
+def test_remote_becomes_its_page(url: str, page: str) -> None:
+    assert remote.parse(url).url == page
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/srv/git/name.git",
+        "../name",
+        "name",
+        "file:///srv/git/name.git",
+        "C:/work/name",
+        r"C:\work\name",
+        "https://example.org/owner/name.git",
+        "https://mygithub.com.example.org/name",
+        "https://github.com/owner",
+        "https://github.com/owner/na me",
+        "javascript://github.com/owner/name",
+        "user@host:name.git",
+    ],
+)
+def test_other_remotes_give_nothing(url: str) -> None:
+    assert remote.parse(url) is None
+
+
+def test_credentials_are_never_shown() -> None:
+    for url in ("https://user:secret@github.com/o/n.git", "ssh://user:secret@github.com/o/n.git"):
+        found = remote.parse(url)
+        assert "secret" not in repr(remote.theme_options(found, "main"))
+        assert "user" not in found.url
+
+
+@pytest.mark.parametrize(
+    ("url", "launch"),
+    [
+        ("git@github.com:owner/name.git", {"binderhub_url", "colab_url"}),
+        ("git@gitlab.com:owner/name.git", {"binderhub_url"}),
+        ("git@gitlab.example.org:owner/name.git", set()),
+    ],
+)
+def test_buttons_are_those_that_can_work(url: str, launch: set[str]) -> None:
+    options = remote.theme_options(remote.parse(url), "main")
+    assert options["use_repository_button"]
+    assert {key for key in options["launch_buttons"] if key.endswith("_url")} == launch
+
+
+def git(folder: Path, *args: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *args], check=True, capture_output=True)
+
+
+def test_buttons_follow_from_the_repository(tmp_path: Path) -> None:
+    assert remote.find(tmp_path) is None  # no repository
+    git(tmp_path, "init", "-b", "trunk")
+    assert remote.find(tmp_path) is None  # no remote
+    git(tmp_path, "remote", "add", "origin", "https://user:secret@github.com/owner/name.git")
+    found, branch = remote.find(tmp_path)
+    assert (found.url, branch) == (HUB, "trunk")
+    inside = tmp_path / "unpacked"
+    inside.mkdir()
+    assert remote.find(inside) is None  # another book's repository
+    git(tmp_path, "remote", "set-url", "origin", str(tmp_path))
+    assert remote.find(tmp_path) is None  # a path
+
+
+def test_no_git_means_no_buttons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert remote.find(tmp_path) is None
+
+
+# ---------------------------------------------------------------------------------- the stamp
+
+STAMP = {
+    "digest": "1a2b3c4d5e6f",
+    "versions": {"python": "3.11.7", "keras": "3.15.1", "torch": "2.13.0+cpu", "numpy": "2.4.6"},
+    "device": "cpu",
+    "seconds": 12.3,
+}
+VERSIONS = "Last run with Python 3.11.7, Keras 3.15.1, PyTorch 2.13.0, NumPy 2.4.6"
+
+
+def test_stamp_in_words() -> None:
+    assert stamp.stamp_text(STAMP) == f"{VERSIONS} on the CPU in 12 s."
+    short = {**STAMP, "device": "cuda", "seconds": 0.2}
+    assert stamp.stamp_text(short) == f"{VERSIONS} on an NVIDIA GPU in less than a second."
+
+
+@pytest.mark.parametrize("missing", ["versions", "device", "seconds"])
+def test_half_a_stamp_is_none(missing: str) -> None:
+    with pytest.raises(KeyError):
+        stamp.stamp_text({key: value for key, value in STAMP.items() if key != missing})
+
+
+# ------------------------------------------------------------------------- the helpers' page
+
+MODULE = '''"""A module."""
+
+__all__ = ["LIMIT", "Box", "double"]
+
+LIMIT: int = 3
+"""How many."""
+
+
+class Box:
+    """A box."""
+
+    size: int = 0
+
+    def grow(self, by: "int" = 1, *, twice: bool = False) -> None:
+        """Make it larger."""
+
+    def _hidden(self):
+        pass
+
+
+def double(x, /, *rest: float, **options) -> "list[int]":
+    """Twice as much.
+
+    >>> double(2)
+    4
+
+    That is all.
+    """
+'''
+
+
+def test_module_page_shows_what_is_public() -> None:
+    page = helpers_page.module_page(MODULE, "helpers.thing")
+    for part in (
+        "## `helpers.thing`",
+        "A module.",
+        "LIMIT = 3",
+        "How many.",
+        "class Box:\n    size: int = 0",
+        "Box.grow(by: int = 1, *, twice: bool = False) -> None",
+        "Make it larger.",
+        "double(x, /, *rest: float, **options) -> list[int]",
+        "```pycon\n>>> double(2)\n4\n```",
+        "That is all.",
+    ):
+        assert part in page, part
+    assert "_hidden" not in page
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ('    """A box."""\n', "helpers.thing.Box "),
+        ('        """Make it larger."""\n', "helpers.thing.Box.grow "),
+        ('"""A module."""\n', "helpers.thing "),
+        ('"""How many."""\n', "helpers.thing.LIMIT "),
+    ],
+)
+def test_missing_docstring_fails_the_build(lost: str, named: str) -> None:
+    source = MODULE.replace(lost, lost.replace(lost.strip(), "0"))
+    with pytest.raises(helpers_page.MissingDocstring, match=named):
+        helpers_page.module_page(source, "helpers.thing")
+
+
+def test_name_that_is_not_defined_fails_the_build() -> None:
+    with pytest.raises(helpers_page.MissingDocstring, match="lost"):
+        helpers_page.module_page('"""A module."""\n__all__ = ["lost"]\n', "helpers.thing")
+
+
+def test_page_of_the_package_holds_each_module() -> None:
+    page = helpers_page.package_page(EXT.parent.parent / "helpers")
+    for path in sorted((EXT.parent.parent / "helpers").glob("[!_]*.py")):
+        assert f"## `helpers.{path.stem}`" in page
