@@ -44,7 +44,7 @@ $(VENV)/browser.done: $(VENV)/pip.done $(SETUP)
 	@touch $@
 
 book: $(VENV)/book.done ## render the book into book/_build/html
-	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W --keep-going
+	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W --keep-going -q
 	@echo "The book: book/_build/html/index.html"
 
 lab: $(VENV)/lab.done ## open the chapters in JupyterLab

@@ -334,9 +334,9 @@ class Report:
     def _cells(self) -> list[tuple[str, str, str, str]]:
         def cells(row: Row) -> tuple[str, str, str, str]:
             if not row.ok:
-                return row.name, f"{row.size:.1e}", f"{row.difference:.1e}", "DIFFERENT"
+                return row.name, f"{row.size:.2g}", f"{row.difference:.1e}", "DIFFERENT"
             zero = row.size <= row.tolerance
-            size = "0" if zero else f"{row.size:.1e}"
+            size = "0" if zero else f"{row.size:.2g}"
             return row.name, size, f"≤ {row.tolerance:.0e}", "both 0" if zero else "equal"
 
         return [cells(row) for row in self.rows]
@@ -538,8 +538,8 @@ def compare(
                 optimizer.step()
                 history.append(torch.stack([value.detach() for value in both]))
             ours, theirs = torch.stack(history).T
-            rows.append(_row(f"loss, {steps} steps", ours, theirs, tolerance))
+            rows.append(_row(f"loss at each of {steps} steps", ours, theirs, tolerance))
             for p in pairs:
                 after = p.variable.value, p.to_keras(p.tensor)
-                rows.append(_row(f"{p.name}, after", *after, tolerance))
+                rows.append(_row(f"{p.name} after {steps} step{'s' * (steps > 1)}", *after, tolerance))
     return Report(rows, kind, list(_remarks(keras_model, torch_model)))

@@ -491,7 +491,7 @@ def test_the_running_variance_of_the_two_frameworks_is_shown_to_differ():
         x, y = batch(8)[0], batch(8, 4)[0]
         report = parity.compare(ours, theirs, x, y, loss=mse(), optimizers=sgd(theirs), steps=1)
         wrong = [row for row in report.rows if not row.ok]
-        assert [row.name for row in wrong] == ["norm.moving_variance ~ itself.running_var, after"]
+        assert [row.name for row in wrong] == ["norm.moving_variance ~ itself.running_var after 1 step"]
         variance = x.var(axis=0)
         expected = (0.1 * variance * (8 / 7 - 1)).max() / max(1, (0.9 + 0.1 * variance).max())
         assert abs(wrong[0].difference - expected) < 1e-12
