@@ -40,6 +40,9 @@ def float64() -> Iterator[None]:
     """
     from keras.src.backend.common import dtypes
 
+    if keras.config.floatx() == "float64" and torch.get_default_dtype() == torch.float64:
+        yield  # within it already
+        return
     table = getattr(dtypes, "BIT64_TO_BIT32_DTYPE", {})
     patch = keras.backend.result_type("float64", "float64") != "float64"
     before = keras.config.floatx(), keras.config.dtype_policy(), torch.get_default_dtype()
@@ -140,22 +143,35 @@ _WEIGHTLESS = (
     layers.LeakyReLU,
     layers.ELU,
     layers.Softmax,
+    layers.Concatenate,
+    layers.Add,
 )
 
 
-def _keras_layers(model: Any) -> list[Any]:
-    """The innermost layers of a Keras model, in order."""
+def _leaves(model: Any, parent: Any = None) -> Iterator[tuple[Any, Any]]:
+    """The innermost layers of a Keras model, in order, each with the model that it stands in."""
     if not hasattr(model, "layers"):
-        return [model]
-    return [leaf for layer in model.layers for leaf in _keras_layers(layer)]
+        yield model, parent
+    for layer in getattr(model, "layers", ()):
+        yield from _leaves(layer, model)
+
+
+def _keras_layers(model: Any) -> list[Any]:
+    return [layer for layer, _ in _leaves(model)]
 
 
 def _shape(layer: Any) -> tuple[int | None, ...]:
-    """The shape of a layer's input, or () where the model was not built as a graph."""
+    """The shape that a layer was built for, or () where it has none."""
+    shape = (layer.get_build_config() or {}).get("input_shape")
+    return tuple(shape) if isinstance(shape, (list, tuple)) else ()
+
+
+def _edges(layer: Any) -> tuple[Any, Any]:
+    """The tensors of the model's graph that enter and leave a layer, or None where it has none."""
     try:
-        return tuple(layer.input.shape)
+        return layer.input, layer.output
     except (AttributeError, ValueError):
-        return ()
+        return None, None
 
 
 def _channels_last(model: Any) -> bool:
@@ -193,17 +209,22 @@ def _twins(keras_model: Any, torch_model: Any) -> list[_Twins]:
     ]
     found: list[_Twins] = []
     last = _channels_last(keras_model)
-    picture = flat = 0  # channels of the picture so far; of the flattened one, until a Dense
-    for layer in _keras_layers(keras_model):
-        here = _label(layer)
+    flattened: dict[int, int] = {}  # tensors that hold a flattened picture: its channels
+    flat, before = 0, None  # the same for the last layer, and the model that it stands in
+    for layer, parent in _leaves(keras_model):
+        here, shape, (source, result) = _label(layer), _shape(layer), _edges(layer)
         if not layer.built:
             raise ParityError(f"{here} is not built: call the model on a batch first.")
-        if isinstance(layer, layers.Flatten):
-            shape = _shape(layer)
-            if len(shape) == 4:
-                picture = shape[-1 if last else 1]
+        if source is not None and parent is before and not isinstance(parent, keras.Sequential):
+            flat = flattened.get(id(source), 0)  # in a graph, not every layer follows the last
+        before = parent
+        if isinstance(source, list) and any(flattened.get(id(tensor)) for tensor in source):
+            raise ParityError(f"{here} joins flattened pictures: parity can't tell their order.")
+        if isinstance(layer, layers.Flatten) and len(shape) == 4:
             channels_end = last or layer.data_format == "channels_first"
-            flat = picture if channels_end and len(shape) in (0, 4) else 0
+            flat = shape[-1 if last else 1] if channels_end else 0
+        if result is not None and type(layer) is not layers.Dense:
+            flattened[id(result)] = flat
         if type(layer) not in _KINDS:
             if layer.weights or type(layer) not in _WEIGHTLESS:
                 raise ParityError(f"{here} is of a kind that parity does not know.")
@@ -217,8 +238,6 @@ def _twins(keras_model: Any, torch_model: Any) -> list[_Twins]:
             raise ParityError(f"{here} meets {_label(module, name)}: it pairs with {wanted}.")
         _check_axis(layer, module, last, f"{here} and {_label(module, name)}")
         found.append(_Twins(layer, name, module, flat))
-        if isinstance(layer, layers.Conv2D):
-            picture = layer.filters
         if isinstance(layer, layers.Dense):
             flat = 0
     for name, module in modules[len(found) :]:
@@ -275,7 +294,19 @@ def pair(keras_model: Any, torch_model: nn.Module) -> list[Pair]:
     Where the Keras model flattens pictures (height, width, channels), the weights that follow
     are reordered to PyTorch's (channels, height, width).
     """
-    return [p for twins in _twins(keras_model, torch_model) for p in _weights(twins)]
+    pairs = [p for twins in _twins(keras_model, torch_model) for p in _weights(twins)]
+    paired = {id(p.tensor) for p in pairs} | {id(p.variable) for p in pairs}
+    if len(paired) < 2 * len(pairs):
+        raise ParityError("Two layers share one weight, in one of the two models only.")
+    for name, parameter in torch_model.named_parameters():
+        if id(parameter) not in paired:
+            raise ParityError(f"The PyTorch parameter {name!r} belongs to no layer that is paired.")
+    for variable in keras_model.weights:
+        if id(variable) not in paired:
+            raise ParityError(
+                f"The Keras weight {variable.path!r} belongs to no layer that is paired."
+            )
+    return pairs
 
 
 def copy_weights(source: Any, target: Any) -> None:
@@ -301,9 +332,10 @@ class Row:
     """One quantity, computed by both frameworks."""
 
     name: str
-    size: float  # the largest absolute value in Keras
-    difference: float  # the largest |difference|, over `size` where that exceeds 1
+    size: float  # the largest absolute value in either
+    difference: float  # the largest |difference|, as a part of `size`
     tolerance: float
+    negligible: bool = False  # next to its like, both are zero but for rounding
 
     @property
     def ok(self) -> bool:
@@ -335,9 +367,8 @@ class Report:
         def cells(row: Row) -> tuple[str, str, str, str]:
             if not row.ok:
                 return row.name, f"{row.size:.2g}", f"{row.difference:.1e}", "DIFFERENT"
-            zero = row.size <= row.tolerance
-            size = "0" if zero else f"{row.size:.2g}"
-            return row.name, size, f"≤ {row.tolerance:.0e}", "both 0" if zero else "equal"
+            size, verdict = ("≈ 0", "both ≈ 0") if row.negligible else (f"{row.size:.2g}", "equal")
+            return row.name, size, f"≤ {row.tolerance:.0e}", verdict
 
         return [cells(row) for row in self.rows]
 
@@ -371,15 +402,30 @@ class Report:
         )
 
 
-def _row(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> Row:
-    if ours.shape != theirs.shape:
-        raise ParityError(
-            f"The {name} have shape {tuple(ours.shape)} in Keras and {tuple(theirs.shape)} "
-            "in PyTorch: the two networks end differently."
-        )
-    ours, theirs = ours.detach().cpu().double(), theirs.detach().cpu().double()
-    size = ours.abs().max().item()
-    return Row(name, size, (ours - theirs).abs().max().item() / max(1.0, size), tolerance)
+def _rows(named: dict[str, tuple[Tensor, Tensor]], tolerance: float) -> list[Row]:
+    """A row for each name and its values in Keras and in PyTorch.
+
+    A difference counts as a part of the largest value, of its own row or, where that is larger, of
+    a thousandth of all these rows together: what should be zero is left with rounding of its like.
+    """
+    for name, (ours, theirs) in named.items():
+        if ours.shape != theirs.shape:
+            raise ParityError(
+                f"The {name} have shape {tuple(ours.shape)} in Keras and {tuple(theirs.shape)} "
+                "in PyTorch: the two networks end differently."
+            )
+    values = {
+        name: tuple(value.detach().cpu().double() for value in both) for name, both in named.items()
+    }
+    sizes = {name: max(v.abs().max().item() for v in both) for name, both in values.items()}
+    largest = max(sizes.values())
+    rows = []
+    for name, (ours, theirs) in values.items():
+        gap = (ours - theirs).abs().max().item()
+        difference = gap / max(sizes[name], largest / 1000) if gap else 0.0
+        negligible = sizes[name] <= tolerance * largest / 1000
+        rows.append(Row(name, sizes[name], difference, tolerance, negligible))
+    return rows
 
 
 def _remarks(keras_model: Any, torch_model: nn.Module) -> Iterator[str]:
@@ -405,10 +451,7 @@ def _untouched(keras_model: Any, torch_model: nn.Module, optimizer: Any) -> Iter
     state = {key: value.clone() for key, value in torch_model.state_dict().items()}
     undo = [(m, "training", m.training) for m in torch_model.modules()]
     undo += [(p, "grad", p.grad) for p in torch_model.parameters()]
-    drops = [(x, "rate") for x in _keras_layers(keras_model) if isinstance(x, _DROPOUT)]
-    drops += [
-        (m, "p") for m in torch_model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)
-    ]
+    drops = _dropout(keras_model, torch_model)
     undo += [(x, key, getattr(x, key)) for x, key in drops]
     if optimizer:
         undo.append((optimizer, "state", optimizer.state))
@@ -435,7 +478,23 @@ def _common_dtype(pairs: Sequence[Pair]) -> torch.dtype:
                 f"{p.name} is {p.variable.dtype} in Keras and {p.tensor.dtype} in PyTorch: "
                 "build both models with the same dtype."
             )
+    if str(dtype).removeprefix("torch.") not in TOLERANCE:
+        raise ParityError(f"The models are {dtype}: parity compares float32 and float64.")
     return dtype
+
+
+def _dropout(keras_model: Any, torch_model: nn.Module) -> list[tuple[Any, str]]:
+    """The layers that drop, in both models, with the name of their rate."""
+    ours = [(x, "rate") for x in _keras_layers(keras_model) if isinstance(x, _DROPOUT)]
+    kind = nn.modules.dropout._DropoutNd
+    theirs = [(module, "p") for module in torch_model.modules() if isinstance(module, kind)]
+    rates = [[rate for x, key in side if (rate := getattr(x, key))] for side in (ours, theirs)]
+    if rates[0] != rates[1]:
+        raise ParityError(
+            f"Dropout rates are {rates[0]} in Keras and {rates[1]} in PyTorch: the two models "
+            "train differently."
+        )
+    return ours + theirs
 
 
 def compare(
@@ -454,29 +513,31 @@ def compare(
 
     `x` has the Keras model's shape; pictures (N, height, width, channels) are turned to channels
     first for PyTorch. `loss` is a pair: Keras' is called with (y, outputs), PyTorch's with
-    (outputs, y). With `optimizers`, a pair too, both models take `steps` steps on consecutive
-    batches of `batch_size` (default: all of `x`), with fresh optimisers of these settings, and
-    every weight is compared after. Dropout is off throughout. Models and optimisers are left as
-    they were.
+    (outputs, y); penalties of Keras layers (regularisers) count, as in `fit`. With `optimizers`, a
+    pair too, both models take `steps` steps on consecutive batches of `batch_size` (default: all of
+    `x`), with fresh optimisers of these settings, and every weight is compared after. Dropout is
+    off throughout. Models and optimisers are left as they were. Only what `x` reaches is compared:
+    a unit that no example wakes has no gradient in either framework.
     """
     pairs = pair(keras_model, torch_model)
     trained = [p for p in pairs if p.trainable]
     dtype = _common_dtype(pairs)
     kind = str(dtype).removeprefix("torch.")
     tolerance = TOLERANCE[kind] if tolerance is None else tolerance
-    optimizer = optimizers[1] if optimizers else None
     if keras.backend.result_type(kind, kind) != kind:  # its answer may still call itself float64
         raise ParityError(f"Keras rounds {kind} products here: compare within `parity.float64()`.")
-    if steps and not (loss and optimizers):
-        raise ParityError("To compare training, give a loss and an optimiser for each model.")
+    if bool(optimizers) != (steps > 0) or (steps and not loss):
+        raise ParityError("To compare training, give a loss and an optimiser for each, and steps.")
+    optimizer = optimizers[1] if optimizers else None
     held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
     for p in trained:
         if optimizer and id(p.tensor) not in held:
             raise ParityError(f"The PyTorch optimiser does not hold the weight {p.name}.")
 
     def tensor(values: Any) -> Tensor:
-        values = torch.as_tensor(values, device=pairs[0].tensor.device)
-        return values.to(dtype if values.is_floating_point() else torch.int64)
+        values = torch.as_tensor(values, device="cpu")  # float64 can't reach every device
+        values = values.to(dtype if values.is_floating_point() else torch.int64)
+        return values.to(pairs[0].tensor.device)
 
     x = tensor(x)
     y = None if y is None else tensor(y)
@@ -488,17 +549,19 @@ def compare(
         torch_model.train(training)
         ours = keras_model(x[part], training=training)
         theirs = torch_model(x[part].permute(0, 3, 1, 2) if turned else x[part])
+        if not isinstance(ours, Tensor) or not isinstance(theirs, Tensor):
+            raise ParityError("A model has several outputs: parity compares models with one.")
         return ours, theirs.permute(0, 2, 3, 1) if turned and theirs.ndim == 4 else theirs
 
     def losses(part: slice = slice(None)) -> tuple[Tensor, Tensor]:
         ours, theirs = outputs(part)
-        _row("outputs", ours, theirs, tolerance)  # refuses shapes that differ
+        _rows({"outputs": (ours, theirs)}, tolerance)  # refuses shapes that differ
         both = loss[0](y[part], ours), loss[1](theirs, y[part])
         if both[0].ndim or both[1].ndim:
             raise ParityError("A loss must be one number: give one that averages over the batch.")
         if both[0].dtype != dtype:
             raise ParityError(f"The Keras loss answers in {both[0].dtype}: make it in {kind} too.")
-        return both
+        return both[0] + sum(keras_model.losses), both[1]
 
     def gradients(ours: Tensor, theirs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         found = []
@@ -513,33 +576,58 @@ def compare(
         return tuple(found)
 
     with _untouched(keras_model, torch_model, optimizer):
-        rows = [_row("outputs", *outputs(training=False), tolerance)]
+        rows = _rows({"outputs": outputs(training=False)}, tolerance)
         if any(
             isinstance(layer, layers.BatchNormalization) for layer in _keras_layers(keras_model)
         ):
-            rows.append(_row("outputs in training", *outputs(), tolerance))
+            rows += _rows({"outputs in training": outputs()}, tolerance)
         if loss:
             both = losses()
-            rows.append(_row("loss", *both, tolerance))
-            for p, ours, theirs in zip(trained, *gradients(*both), strict=True):
-                rows.append(_row(f"gradient {p.name}", ours, p.to_keras(theirs), tolerance))
+            rows += _rows({"loss": both}, tolerance)
+            rows += _rows(
+                {
+                    f"gradient {p.name}": (ours, p.to_keras(theirs))
+                    for p, ours, theirs in zip(trained, *gradients(*both), strict=True)
+                },
+                tolerance,
+            )
     if steps:
         with _untouched(keras_model, torch_model, optimizer):
-            fresh, history = type(optimizers[0]).from_config(optimizers[0].get_config()), []
-            size = batch_size or len(x)
-            for step in range(steps):
-                start = step * size % len(x)
-                both = losses(slice(start, start + size))
-                ours, theirs = gradients(*both)
-                with torch.no_grad():
-                    fresh.apply(ours, [p.variable for p in trained])
-                for p, gradient in zip(trained, theirs, strict=True):
-                    p.tensor.grad = gradient
-                optimizer.step()
-                history.append(torch.stack([value.detach() for value in both]))
-            ours, theirs = torch.stack(history).T
-            rows.append(_row(f"loss at each of {steps} steps", ours, theirs, tolerance))
-            for p in pairs:
-                after = p.variable.value, p.to_keras(p.tensor)
-                rows.append(_row(f"{p.name} after {steps} step{'s' * (steps > 1)}", *after, tolerance))
+            history = _train(optimizers[0], optimizer, trained, losses, gradients, steps,
+                             batch_size or len(x), len(x))  # fmt: skip
+            after = f"after {steps} step{'s' * (steps > 1)}"
+            rows += _rows({f"loss at each of {steps} steps": history}, tolerance)
+            rows += _rows(
+                {f"{p.name} {after}": (p.variable.value, p.to_keras(p.tensor)) for p in pairs},
+                tolerance,
+            )
     return Report(rows, kind, list(_remarks(keras_model, torch_model)))
+
+
+def _train(
+    keras_optimizer: Any,
+    torch_optimizer: torch.optim.Optimizer,
+    trained: list[Pair],
+    losses: Callable,
+    gradients: Callable,
+    steps: int,
+    size: int,
+    count: int,
+) -> tuple[Tensor, Tensor]:
+    """Train both models for `steps` steps. Return the loss before each step, in both."""
+    fresh = type(keras_optimizer).from_config(keras_optimizer.get_config())
+    for key, value in vars(keras_optimizer).items():
+        if key.startswith("_exclude_from_weight_decay"):  # not in the config
+            setattr(fresh, key, value)
+    history = []
+    for step in range(steps):
+        start = step * size % count
+        both = losses(slice(start, start + size))
+        ours, theirs = gradients(*both)
+        with torch.no_grad():
+            fresh.apply(ours, [p.variable for p in trained])
+        for p, gradient in zip(trained, theirs, strict=True):
+            p.tensor.grad = gradient
+        torch_optimizer.step()
+        history.append(torch.stack([value.detach() for value in both]))
+    return tuple(torch.stack(history).T)

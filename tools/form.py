@@ -123,7 +123,7 @@ def _code(nb: NotebookNode) -> Iterator[Finding]:
     sizes = []
     for i, cell in _code_cells(nb):
         lines = [line for line in cell.source.splitlines() if line.strip()]
-        if "solution" not in tags(cell):  # a solution is a whole program, and folded away
+        if not {"solution", "hide-input"} & set(tags(cell)):  # these are folded away
             sizes.append(len(lines))
         tree = _parse(cell.source)
         if tree is None:
