@@ -391,10 +391,11 @@ class Report:
 
     def _repr_html_(self) -> str:
         head = "<th>quantity</th><th>largest</th><th>difference</th><th>verdict</th>"
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-            for cells in self._cells()
-        )
+        body = ""
+        for row, cells in zip(self.rows, self._cells(), strict=True):
+            *plain, verdict = (f"<td>{html.escape(cell)}</td>" for cell in cells)
+            verdict = verdict.replace("<td>", f'<td class="{"pass" if row.ok else "fail"}">')
+            body += f"<tr>{''.join(plain)}{verdict}</tr>"
         foot = "<br>".join(html.escape(line) for line in [self._verdict(), *self.remarks])
         return (
             f'<table class="parity"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'

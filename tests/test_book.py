@@ -481,6 +481,19 @@ def test_solution_unfolds_by_keyboard(context: BrowserContext, chapter: str) -> 
     assert not fold.locator(".cell_input").first.is_visible()
 
 
+def test_code_that_only_draws_folds_above_its_picture(
+    context: BrowserContext, chapter: str
+) -> None:
+    page = opened(context, chapter)
+    fold = page.locator("details.folded:has(~ .cell_output img)").first
+    picture = fold.locator("xpath=..").locator(".cell_output img")
+    assert picture.is_visible() and not fold.locator(".cell_input").is_visible()
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert fold.locator(".cell_input").is_visible() and picture.is_visible()
+    assert fold.locator("summary").inner_text().strip() == "Hide the code"
+
+
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_search_finds_the_chapter(
     context: BrowserContext, chapter: str, site: str, viewport: dict

@@ -8,7 +8,8 @@ A code cell tagged `keras` with a cell tagged `torch` right after it becomes
     </div>
 
 The columns are CSS, the switch is `_static/twins.js`; with neither, the two stand one under the
-other. Cells tagged `solution` and `hide-cell` that follow one another fold into one `<details>`.
+other. Cells tagged `solution` and `hide-cell` that follow one another fold into one `<details>`;
+the code of a cell tagged `hide-input` folds into one of its own, above its output.
 In a Markdown page, `:::{twins}` around two code blocks gives the same pair.
 """
 
@@ -32,6 +33,10 @@ class twin(nodes.General, nodes.Element):
 
 class solution(nodes.General, nodes.Element):
     """The folded cells of one solution."""
+
+
+class folded(nodes.General, nodes.Element):
+    """The folded code of a cell whose output is shown."""
 
 
 def tags(node: nodes.Node) -> list[str]:
@@ -85,6 +90,14 @@ def fold(cells: list[nodes.Node]) -> Iterator[nodes.Node]:
             yield node
 
 
+def fold_input(node: nodes.Node) -> None:
+    """Fold the code of a cell tagged `hide-input`, and not its output."""
+    if "hide-input" in tags(node):
+        node.attributes.pop("hide_mode", None)
+        source = next(c for c in node.children if c.get("nb_element") == "cell_code_source")
+        node.replace(source, folded("", source.deepcopy()))
+
+
 class ArrangeCells(SphinxPostTransform):
     """Fold the solutions, then pair the twins, wherever code cells stand."""
 
@@ -93,6 +106,8 @@ class ArrangeCells(SphinxPostTransform):
 
     def run(self, **kwargs) -> None:
         parents = {id(node.parent): node.parent for node in self.document.findall(tags)}
+        for node in list(self.document.findall(tags)):
+            fold_input(node)
         for parent in parents.values():
             arranged = list(pair(list(fold(parent.children))))
             parent.clear()
@@ -125,18 +140,23 @@ def open_twin(translator, node: nodes.Element) -> None:
     translator.body.append(f'<div class="twin twin-{node["framework"]}">\n')
 
 
-def open_solution(translator, node: nodes.Element) -> None:
-    translator.body.append(
-        '<details class="solution"><summary><span class="when-closed">Show the solution</span>'
-        '<span class="when-open">Hide the solution</span></summary>\n'
-    )
+def open_fold(kind: str, what: str):
+    """A visitor that opens a `<details>` of that class, to show and to hide what it names."""
+
+    def visit(translator, node: nodes.Element) -> None:
+        translator.body.append(
+            f'<details class="{kind}"><summary><span class="when-closed">Show the {what}</span>'
+            f'<span class="when-open">Hide the {what}</span></summary>\n'
+        )
+
+    return visit
 
 
 def close_div(translator, node: nodes.Element) -> None:
     translator.body.append("</div>\n")
 
 
-def close_solution(translator, node: nodes.Element) -> None:
+def close_fold(translator, node: nodes.Element) -> None:
     translator.body.append("</details>\n")
 
 
@@ -144,7 +164,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for node, enter, leave in [
         (twins, open_twins, close_div),
         (twin, open_twin, close_div),
-        (solution, open_solution, close_solution),
+        (solution, open_fold("solution", "solution"), close_fold),
+        (folded, open_fold("folded", "code"), close_fold),
     ]:
         others = dict.fromkeys(("latex", "text", "man", "texinfo"), (skip, skip))
         app.add_node(node, html=(enter, leave), **others)
