@@ -211,3 +211,11 @@ def test_page_of_the_package_holds_each_module() -> None:
     page = helpers_page.package_page(EXT.parent.parent / "helpers")
     for path in sorted((EXT.parent.parent / "helpers").glob("[!_]*.py")):
         assert f"## `helpers.{path.stem}`" in page
+
+
+def test_a_name_borrowed_from_another_module_points_there() -> None:
+    source = '"""A module."""\nfrom helpers.other import thing\n\n__all__ = ["thing"]\n'
+    page = helpers_page.module_page(source, "helpers.this")
+    assert "### `thing`\n\nThe same as in `helpers.other`." in page
+    with pytest.raises(helpers_page.MissingDocstring, match="does not define it"):
+        helpers_page.module_page(source.replace("helpers.other", "numpy"), "helpers.this")

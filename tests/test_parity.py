@@ -1,4 +1,4 @@
-"""helpers.parity: what it pairs, what it refuses, and that its verdict can be both yes and no."""
+"""What helpers.pairing pairs and refuses; that the verdict of helpers.parity can be yes and no."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras import layers
 from torch import nn
 
 from helpers import parity
-from helpers.parity import ParityError
+from helpers.pairing import Pair, ParityError
 
 RNG = np.random.default_rng(0)
 
@@ -505,7 +505,7 @@ def test_the_flatten_between(case):
 def test_without_the_reordering_the_networks_differ(monkeypatch):
     ours = keras_net(layers.Conv2D(3, 2), layers.Flatten(), layers.Dense(2), shape=PICTURE)
     theirs = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(27, 2))
-    monkeypatch.setattr(parity.Pair, "_regroup", lambda self, value, rows: value)
+    monkeypatch.setattr(Pair, "_regroup", lambda self, value, rows: value)
     parity.copy_weights(ours, theirs)
     assert not parity.compare(ours, theirs, RNG.normal(size=(5, *PICTURE)).astype("float32")).ok
 
@@ -668,6 +668,7 @@ def test_compare_refuses_in_words():
     refuse_compare("and steps", ours, theirs, x, y, loss=loss, optimizers=pair)
     refuse_compare("and steps", ours, theirs, x, y, loss=loss, optimizers=pair, steps=-1)
     refuse_compare("give a loss", ours, theirs, x, y, optimizers=pair, steps=1)
+    refuse_compare("give the labels y", ours, theirs, x, loss=loss)
     refuse_compare(
         "does not hold the weight end.kernel", ours, theirs, x, y,
         loss=loss, optimizers=(keras.optimizers.SGD(), half), steps=1,

@@ -139,6 +139,13 @@ def module_page(source: str, module: str) -> str:
     tree = ast.parse(source)
     defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | Function)}
     constants = _constants(tree)
+    borrowed = {
+        alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").split(".")[0] == module.split(".")[0]
+        for alias in node.names
+    }
     out = [f"## `{module}`", docstring(tree, module)]
     for name in public_names(tree):
         where = f"{module}.{name}"
@@ -148,6 +155,9 @@ def module_page(source: str, module: str) -> str:
             if not text:
                 raise MissingDocstring(f"{where} has no docstring on the line after it")
             out += [_code(shown), text]
+            continue
+        if name in borrowed:
+            out.append(f"The same as in `{borrowed[name]}`.")
             continue
         if name not in defined:
             raise MissingDocstring(f"{where} is in __all__ but the module does not define it")
