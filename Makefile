@@ -8,21 +8,25 @@ PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 SETUP  := pyproject.toml constraints.txt
 JOBS   ?= 2
 # One thread for each of $(JOBS) workers: two that fight for the same cores are slower than one.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+PYTEST := BOOK_DEVICE=cpu OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 NBVAL  := --nbval --nbval-current-env --nbval-cell-timeout=300
 DATA_CHAPTERS := $(shell grep -l load_mnist notebooks/*.ipynb)
 
 export KERAS_BACKEND := torch
 # The folder that holds mnist.npz, if you have one: an absolute path for kernels that start elsewhere.
-export BOOK_DATA := $(if $(BOOK_DATA),$(abspath $(BOOK_DATA)))
+export BOOK_DATA := $(shell d="$$BOOK_DATA"; case "$$d" in (""|/*|"~"*) ;; (*) d="$$PWD/$$d";; esac; printf %s "$$d")
+# Figures go into the page, whatever the shell asks of Matplotlib.
+unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help book lab notebooks test test-offline test-browser lint bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 $(VENV)/pip.done: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("The book needs Python 3.11 or later: name one, as in `make PYTHON=python3.12 book`.")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
 	@touch $@
@@ -44,18 +48,19 @@ $(VENV)/browser.done: $(VENV)/pip.done $(SETUP)
 	@touch $@
 
 book: $(VENV)/book.done ## render the book into book/_build/html
-	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W --keep-going -q
+	rm -rf book/_build/html
+	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book --all -W --keep-going -q
 	@echo "The book: book/_build/html/index.html"
 
 lab: $(VENV)/lab.done ## open the chapters in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB)
 
 notebooks: $(VENV)/test.done ## run every chapter, store its outputs, stamp it (name some: CHAPTERS="notebooks/01_concepts.ipynb")
-	$(BIN)/python -m tools.notebooks run $(CHAPTERS)
+	BOOK_DEVICE=cpu $(BIN)/python -m tools.notebooks run $(CHAPTERS)
 
 test: $(VENV)/test.done ## run the tests, then every cell of every chapter against what the page shows
-	$(PYTEST) --ignore tests/test_book.py
-	$(PYTEST) $(NBVAL) notebooks
+	@failed=0; $(PYTEST) --ignore tests/test_book.py || failed=1; \
+	$(PYTEST) $(NBVAL) notebooks || failed=1; exit $$failed
 
 test-offline: $(VENV)/test.done ## the data tests and the chapters that use data, with no folder, no cache and no network
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
@@ -64,7 +69,7 @@ test-offline: $(VENV)/test.done ## the data tests and the chapters that use data
 	$(if $(DATA_CHAPTERS),$(PYTEST) $(NBVAL) $(DATA_CHAPTERS),true)
 
 test-browser: book $(VENV)/browser.done ## load every built page in a real browser (needs Chromium or Chrome)
-	$(PYTEST) tests/test_book.py
+	$(PYTEST) --dist load tests/test_book.py
 
 lint: $(VENV)/test.done ## check code and notebooks with ruff
 	$(BIN)/ruff check .
@@ -73,5 +78,5 @@ lint: $(VENV)/test.done ## check code and notebooks with ruff
 bench: $(VENV)/test.done ## measure speed, as ratios in one interleaved run
 	$(BIN)/python -m tools.bench
 
-clean: ## remove the rendered book and .venv
-	rm -rf book/_build $(VENV)
+clean: ## remove the rendered book, .venv and caches
+	rm -rf book/_build $(VENV) .hypothesis .pytest_cache .ruff_cache

@@ -1,5 +1,35 @@
-"""Keras chooses its backend when it is first imported: here it is PyTorch, as in every chapter."""
+"""Every test starts alike: PyTorch as Keras' backend, the same seeds, and a clean global state."""
 
 import os
+from importlib.util import find_spec
 
-os.environ["KERAS_BACKEND"] = "torch"
+import pytest
+
+os.environ["KERAS_BACKEND"] = "torch"  # Keras chooses when it is first imported
+
+# The tests in a browser need one, and a rendered book: `make test-browser`.
+collect_ignore = [] if find_spec("playwright") else ["test_book.py"]
+
+
+@pytest.fixture(autouse=True)
+def alike(request):
+    """Seed both frameworks before a test, and see that it leaves their settings alone."""
+    if request.module.__name__.rpartition(".")[2] not in ("test_parity", "test_device"):
+        yield  # the others use neither framework
+        return
+    import keras
+    import torch
+
+    def settings():
+        return (
+            torch.is_grad_enabled(),
+            torch.get_default_dtype(),
+            torch.get_default_device(),
+            keras.config.floatx(),
+            keras.config.dtype_policy().name,
+        )
+
+    keras.utils.set_random_seed(0)
+    before = settings()
+    yield
+    assert settings() == before

@@ -700,11 +700,11 @@ def test_buttons_follow_from_the_remote(copy: Path, context: BrowserContext) -> 
     for path in made.rglob("*.html"):
         assert "secret@" not in path.read_text(encoding="utf8"), path
     chapter = (made / CHAPTERS[0]).read_text(encoding="utf8")
+    assert "colab" not in chapter  # it would open the notebook without the helpers
     source = CHAPTERS[0].replace(".html", ".ipynb")
     for link in (
         "https://github.com/owner/name",
         f"https://mybinder.org/v2/gh/owner/name/trunk?urlpath=lab/tree/{source}",
-        f"https://colab.research.google.com/github/owner/name/blob/trunk/{source}",
     ):
         assert f'href="{link}"' in chapter
     page = context.new_page()
@@ -725,4 +725,3 @@ def test_what_is_missing_fails_the_build(copy: Path) -> None:
     assert "no whole stamp" in done.stderr
     text = (copy / "book" / "_build" / "html" / CHAPTERS[0]).read_text(encoding="utf8")
     assert "mybinder.org" not in text  # no repository, no buttons
-    assert "colab.research" not in text

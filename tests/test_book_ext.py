@@ -79,7 +79,7 @@ def test_credentials_are_never_shown() -> None:
 @pytest.mark.parametrize(
     ("url", "launch"),
     [
-        ("git@github.com:owner/name.git", {"binderhub_url", "colab_url"}),
+        ("git@github.com:owner/name.git", {"binderhub_url"}),
         ("git@gitlab.com:owner/name.git", {"binderhub_url"}),
         ("git@gitlab.example.org:owner/name.git", set()),
     ],

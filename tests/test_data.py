@@ -234,8 +234,9 @@ def names(folder: Path) -> set[str]:
 
 
 CHILD = """
-import json, sys, time
+import json, signal, sys, time
 from helpers import data
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 for name, value in json.loads(sys.argv[1]).items():
     setattr(data, name, value)
 print("ready", flush=True)

@@ -1,5 +1,7 @@
 """helpers.device: which device, and what the stamp says."""
 
+import contextlib
+
 import keras
 import pytest
 import torch
@@ -61,7 +63,7 @@ def test_pick_sets_pytorchs_default_for_anything_but_the_cpu(machine, monkeypatc
     machine(cuda=True)
     chosen = []
     monkeypatch.setattr(torch, "set_default_device", chosen.append)
-    monkeypatch.setattr(keras, "device", lambda kind: torch.no_grad())
+    monkeypatch.setattr(keras, "device", lambda kind: contextlib.nullcontext())
     assert device.pick() == torch.device("cuda")
     machine(wanted="cpu")
     device.pick()

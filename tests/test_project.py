@@ -1,11 +1,13 @@
 """The promises that the project's own files make to each other."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -54,6 +56,25 @@ def test_make_alone_lists_every_target():
     assert set(listed) == targets
     assert {"help", "book", "lab", "notebooks", "test", "lint", "bench", "clean"} <= targets
     assert all(len(line.split()) > 3 for line in listed.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "exported"),
+    [
+        ("/srv/class room", "/srv/class room"),
+        ("~/data", "~/data"),
+        ("", ""),
+        ("here", f"{ROOT}/here"),
+    ],
+)
+def test_make_hands_on_the_data_folder_as_an_absolute_path(given, exported):
+    """Kernels start in another folder; names may hold spaces."""
+    probe = 'probe: ; @printf "BOOK_DATA is [%s]" "$$BOOK_DATA"'
+    run = subprocess.run(
+        ["make", "--eval", probe, "probe"],
+        cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | {"BOOK_DATA": given},
+    )  # fmt: skip
+    assert f"BOOK_DATA is [{exported}]" in run.stdout
 
 
 def test_every_command_of_the_readme_exists():

@@ -55,7 +55,7 @@ def run(path: Path, root: Path = ROOT) -> dict:
     try:
         client.execute(cleanup_kc=True, env=env, cwd=str(path.resolve().parent))
     except CellExecutionError as error:
-        reason = f"raised {error.ename}: {error.evalue}".split("\n")[0]
+        reason = f"raised {error.ename}: {error.evalue}".split("\n")[0].rstrip(".: ")
     except CellTimeoutError:
         reason = f"took more than {TIMEOUT} s"
     except DeadKernelError:

@@ -82,8 +82,7 @@ def theme_options(remote: Remote, branch: str) -> dict:
         "use_issues_button": remote.provider != "bitbucket",
     }
     launch = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"}
-    if remote.provider == "github":
-        launch["colab_url"] = "https://colab.research.google.com"
+    # No Colab: it opens the notebook alone, and the chapters import the helpers beside them.
     return options | {"launch_buttons": launch if remote.public else {}}
 
 
