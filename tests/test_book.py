@@ -514,15 +514,18 @@ def test_search_finds_the_chapter(
 
 
 def corner_of(page: Page, png: bytes) -> list[int]:
-    """The colour near the upper left corner of a picture, read by the browser itself."""
+    """The colour near the lower left corner of a picture, read by the browser itself."""
     return page.evaluate(
         """async (data) => {
           const image = new Image();
           image.src = `data:image/png;base64,${data}`;
           await image.decode();
-          const pen = document.createElement("canvas").getContext("2d");
+          const canvas = document.createElement("canvas");
+          Object.assign(canvas, { width: image.width, height: image.height });
+          const pen = canvas.getContext("2d");
           pen.drawImage(image, 0, 0);
-          return [...pen.getImageData(2, 2, 1, 1).data].slice(0, 3);
+          /* the lower corner: over the upper one of a tall figure lies the bar */
+          return [...pen.getImageData(2, image.height - 3, 1, 1).data].slice(0, 3);
         }""",
         base64.b64encode(png).decode(),
     )
