@@ -712,20 +712,26 @@ def test_a_penalty_counts_as_it_does_in_fit():
 
 
 def test_weight_decay_that_spares_the_biases_is_kept():
-    ours, theirs = keras_net(layers.Dense(1)), nn.Linear(4, 1)
-    randomise(ours.weights)
-    parity.copy_weights(ours, theirs)
-    x, y = batch()
-    # Both divide by a root plus epsilon, but of another root: with 1e-12 that is rounding.
-    decay = keras.optimizers.AdamW(0.1, weight_decay=0.5, epsilon=1e-12)
-    decay.exclude_from_weight_decay(var_names=["bias"])
-    groups = [{"params": [theirs.weight]}, {"params": [theirs.bias], "weight_decay": 0.0}]
-    for theirs_too, equal in ((groups, True), (theirs.parameters(), False)):
-        optimizers = decay, torch.optim.AdamW(theirs_too, lr=0.1, weight_decay=0.5, eps=1e-12)
-        report = parity.compare(
-            ours, theirs, x, y, loss=mse(), optimizers=optimizers, steps=5, tolerance=1e-4
-        )
-        assert report.ok is equal, report
+    """In float64: in float32 Adam magnifies rounding, up to 3e-4 in 150 random starts.
+
+    What is left there, at most 1e-8 in as many, comes of where each framework puts epsilon and of
+    its bias correction. A bias that is decayed by mistake is off by more than a hundredth.
+    """
+    with parity.float64():
+        ours, theirs = keras_net(layers.Dense(1)), nn.Linear(4, 1)
+        randomise(ours.weights)
+        parity.copy_weights(ours, theirs)
+        x, y = batch()
+        decay = keras.optimizers.AdamW(0.1, weight_decay=0.5, epsilon=1e-12)
+        decay.exclude_from_weight_decay(var_names=["bias"])
+        groups = [{"params": [theirs.weight]}, {"params": [theirs.bias], "weight_decay": 0.0}]
+        for theirs_too, equal in ((groups, True), (theirs.parameters(), False)):
+            pair = decay, torch.optim.AdamW(theirs_too, lr=0.1, weight_decay=0.5, eps=1e-12)
+            report = parity.compare(
+                ours, theirs, x, y, loss=mse(), optimizers=pair, steps=5, tolerance=1e-6
+            )
+            assert report.ok is equal, report
+        assert report.worst.difference > 0.01
 
 
 def test_small_networks_are_compared_as_strictly_as_large_ones():
