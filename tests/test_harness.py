@@ -5,7 +5,9 @@ one thing in it, and must be reported in one sentence, the right one. Last, nbva
 to what the book relies on: which differences it sees, and which it lets pass.
 """
 
+import base64
 import copy
+import io
 import json
 import os
 import re
@@ -13,8 +15,10 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 from nbformat import v4
+from PIL import Image
 
 from tools import notebooks
 from tools.chapter import ROOT, ChapterError, clean, digest, dumps, load
@@ -167,6 +171,34 @@ def test_a_second_run_changes_nothing_and_takes_its_own_kernel(book, good, tmp_p
     for now, then in zip(of(again, "figure").outputs, of(good, "figure").outputs, strict=True):
         now.data["image/png"] = then.data["image/png"]
     assert dumps(again) == dumps(good)
+
+
+def png(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def opened(stored):
+    return Image.open(io.BytesIO(base64.b64decode(stored)))
+
+
+def test_a_figure_is_stored_in_few_colours(good):
+    (shown,) = (o for o in of(good, "figure").outputs if o.output_type == "display_data")
+    assert opened(shown.data["image/png"]).mode == "P"
+
+
+def test_a_figure_of_few_colours_loses_nothing():
+    pixels = np.random.default_rng(0).integers(0, 16, (60, 60, 1), dtype="uint8") * 17
+    before = png(np.repeat(pixels, 3, axis=2))
+    after = notebooks.smaller(before)
+    assert len(after) < len(before)
+    assert np.array_equal(np.asarray(opened(after).convert("RGB"))[..., :1], pixels)
+
+
+def test_a_picture_of_many_colours_stays_as_it_came():
+    photo = png(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype="uint8"))
+    assert notebooks.smaller(photo) == photo
 
 
 @pytest.mark.parametrize(
