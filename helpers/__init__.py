@@ -2,7 +2,8 @@
 
 `data` brings MNIST from wherever it can be had, `device` says what the chapter runs on,
 `parity` copies weights between Keras and PyTorch (`pairing` knows which is which) and proves two
-networks equal, and `plots` draws in one style. Importing the package does no work.
+networks equal, `plots` draws in one style, `training` is the loop that chapter 7 writes by hand.
+Importing the package does no work.
 """
 
-__all__ = ["data", "device", "pairing", "parity", "plots"]
+__all__ = ["data", "device", "pairing", "parity", "plots", "training"]
