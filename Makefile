@@ -20,7 +20,7 @@ unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help book lab notebooks test test-offline test-browser lint bench clean
+.PHONY: help book lab notebooks test test-offline test-rounding test-browser lint bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ test-offline: $(VENV)/test.done ## the data tests and the chapters that use data
 	export BOOK_DATA= KERAS_HOME="$$cache" https_proxy=http://127.0.0.1:9 && \
 	$(PYTEST) tests/test_data.py && \
 	$(if $(DATA_CHAPTERS),$(PYTEST) $(NBVAL) $(DATA_CHAPTERS),true)
+
+test-rounding: $(VENV)/test.done ## every chapter once more, as a processor from 2004 would round it (on x86)
+	OPENBLAS_CORETYPE=Prescott ATEN_CPU_CAPABILITY=default $(PYTEST) $(NBVAL) $(or $(CHAPTERS),notebooks)
 
 test-browser: book $(VENV)/browser.done ## load every built page in a real browser (needs Chromium or Chrome)
 	$(PYTEST) --dist load tests/test_book.py
