@@ -77,7 +77,31 @@ def accuracy(logits: Tensor, y: Tensor) -> Tensor:
             f"accuracy takes logits (N, C) and labels (N,), not {tuple(logits.shape)} and "
             f"{tuple(y.shape)}: give `metrics` of your own, or metrics={{}} for none."
         )
-    return (logits.argmax(1) == y).double().mean()
+    return (logits.argmax(1) == y).to(_wide(logits)).mean()
+
+
+def _wide(value: Tensor) -> torch.dtype:
+    """The widest floating type that the tensor's device has."""
+    return torch.float32 if value.device.type == "mps" else torch.float64
+
+
+def _tensor(value: Any, device: torch.device) -> Tensor:
+    """An array or tensor as a tensor on the device; arrays that run backwards are copied."""
+    if isinstance(value, np.ndarray):
+        value = np.ascontiguousarray(value)
+    return torch.as_tensor(value, device=device)
+
+
+def _inputs(x: Any, model: nn.Module) -> Tensor:
+    """The inputs on the model's device; a TypeError where its parameters have another type."""
+    x = _tensor(x, _device(model))
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+    if x.is_floating_point() and x.dtype != wanted:
+        raise TypeError(
+            f"The inputs are {x.dtype}, the model's parameters {wanted}: convert one, "
+            "as in x.astype('float32')."
+        )
+    return x
 
 
 class _Means:
@@ -90,8 +114,7 @@ class _Means:
     def add(self, values: Mapping[str, Tensor], n: int) -> None:
         self.n += n
         for name, value in values.items():
-            wide = torch.float32 if value.device.type == "mps" else torch.float64
-            self.sums[name] = self.sums.get(name, 0) + n * value.detach().to(wide)
+            self.sums[name] = self.sums.get(name, 0) + n * value.detach().to(_wide(value))
 
     def read(self) -> dict[str, float]:
         if not self.n:
@@ -163,21 +186,20 @@ def evaluate(
     device, means = _device(model), _Means()
     with _evaluating(model):
         for x, y in batches:
-            x, y = torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
+            x, y = _inputs(x, model), _tensor(y, device)
             means.add(_measure(model(x), y, loss_fn, metrics)[1], len(x))
     return means.read()
 
 
 def predict(model: nn.Module, x: Any, batch_size: int = 256) -> np.ndarray:
     """The model's outputs (N, ...) for the inputs `x` (N, ...), in evaluation mode."""
-    device = _device(model)
+    _device(model)
     if not len(x):
         raise ValueError("x is empty: there is nothing to predict.")
     parts = []
     with _evaluating(model):
         for i in range(0, len(x), batch_size):
-            part = torch.as_tensor(x[i : i + batch_size], device=device)
-            parts.append(model(part).cpu().numpy())
+            parts.append(model(_inputs(x[i : i + batch_size], model)).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -226,7 +248,8 @@ def fit(
     step, `on_epoch_end(epoch, logs)` after each epoch: where it returns True, training ends.
     `epochs` is where training ends, so that a run resumed at `initial_epoch` is its own
     continuation. `verbose` is 0 for silence, 1 for a progress bar, 2 for a line an epoch.
-    The model is left in evaluation mode.
+    Each epoch begins with `model.train()`, which wakes frozen layers too; the model is left in
+    evaluation mode.
     """
     metrics = {"accuracy": accuracy} if metrics is None else metrics
     device = _device(model)
@@ -245,7 +268,7 @@ def fit(
             bar = _Bar(steps, verbose)
             model.train()
             for x, y in batches:
-                x, y = torch.as_tensor(x, device=device), torch.as_tensor(y, device=device)
+                x, y = _inputs(x, model), _tensor(y, device)
                 optimizer.zero_grad()
                 loss, values = _measure(model(x), y, loss_fn, metrics)
                 loss.backward()

@@ -368,6 +368,29 @@ def test_what_cannot_be_is_refused_in_a_sentence(kwargs, says):
         training.fit(**settings | kwargs)
 
 
+def test_inputs_of_another_type_are_refused_in_a_sentence():
+    x, y = data("float64")
+    model = make_torch_model()
+    calls = [
+        lambda: train(model, [(x, y)]),
+        lambda: training.evaluate(model, [(x, y)], nn.CrossEntropyLoss()),
+        lambda: training.predict(model, x),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"float64, the model's parameters torch\.float32"):
+            call()
+    words = nn.Embedding(5, 3)  # whole numbers go in as they are
+    assert training.predict(words, np.arange(5)).shape == (5, 3)
+
+
+def test_arrays_that_run_backwards_are_taken():
+    x, y = data("float32")
+    model = make_torch_model()
+    ours = training.predict(model, x[::-1], batch_size=N)
+    assert np.array_equal(ours, training.predict(model, x[::-1].copy(), batch_size=N))
+    train(model, [(x[::-1], y[::-1])])
+
+
 def test_a_schedule_that_needs_the_loss_is_refused():
     x, y = data("float32")
     model = make_torch_model()
