@@ -86,9 +86,9 @@ def _wide(value: Tensor) -> torch.dtype:
 
 
 def _tensor(value: Any, device: torch.device) -> Tensor:
-    """An array or tensor as a tensor on the device; arrays that run backwards are copied."""
+    """An array or tensor as a tensor on the device; what PyTorch can't share is copied."""
     if isinstance(value, np.ndarray):
-        value = np.ascontiguousarray(value)
+        value = np.require(value, requirements=["C", "W"])
     return torch.as_tensor(value, device=device)
 
 
@@ -143,6 +143,14 @@ class _Bar:
         self.bar.update(self.step, list(logs.items()), finalize=True)
 
 
+def _call(model: nn.Module, x: Any) -> Tensor:
+    """The outputs for a batch. A Keras model is told its mode: `train()` does not reach it."""
+    x = _inputs(x, model)
+    if isinstance(model, keras.layers.Layer):
+        return model(x, training=model.training)
+    return model(x)
+
+
 def _measure(logits: Tensor, y: Tensor, loss_fn: Metric, metrics: Mapping[str, Metric]) -> tuple:
     """The loss of a batch, and everything that the history shows of it, in Keras' order."""
     loss = loss_fn(logits, y)
@@ -186,8 +194,8 @@ def evaluate(
     device, means = _device(model), _Means()
     with _evaluating(model):
         for x, y in batches:
-            x, y = _inputs(x, model), _tensor(y, device)
-            means.add(_measure(model(x), y, loss_fn, metrics)[1], len(x))
+            values = _measure(_call(model, x), _tensor(y, device), loss_fn, metrics)[1]
+            means.add(values, len(x))
     return means.read()
 
 
@@ -199,7 +207,7 @@ def predict(model: nn.Module, x: Any, batch_size: int = 256) -> np.ndarray:
     parts = []
     with _evaluating(model):
         for i in range(0, len(x), batch_size):
-            parts.append(model(_inputs(x[i : i + batch_size], model)).cpu().numpy())
+            parts.append(_call(model, x[i : i + batch_size]).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -268,9 +276,8 @@ def fit(
             bar = _Bar(steps, verbose)
             model.train()
             for x, y in batches:
-                x, y = _inputs(x, model), _tensor(y, device)
                 optimizer.zero_grad()
-                loss, values = _measure(model(x), y, loss_fn, metrics)
+                loss, values = _measure(_call(model, x), _tensor(y, device), loss_fn, metrics)
                 loss.backward()
                 optimizer.step()
                 if scheduler is not None:

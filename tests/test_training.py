@@ -230,6 +230,18 @@ def test_training_and_evaluation_have_their_modes():
     assert not model.training
 
 
+def test_a_keras_model_is_told_its_mode():
+    """Its own `train()` reaches no Dropout: without `training=` it would never drop."""
+    x, y = data("float32")
+    model = keras.Sequential([keras.Input((FEATURES,)), layers.Dropout(0.5), layers.Dense(CLASSES)])
+    modes = []
+    call = model.layers[0].call
+    model.layers[0].call = lambda x, training: modes.append(training) or call(x, training=training)
+    train(model, [(x, y)], validation=[(x, y)])
+    training.predict(model, x, batch_size=N)
+    assert modes == [True, False, False]
+
+
 def test_evaluate_and_predict_leave_every_mode_as_it_was():
     x, y = data("float32")
     model = Modes()
@@ -383,8 +395,9 @@ def test_inputs_of_another_type_are_refused_in_a_sentence():
     assert training.predict(words, np.arange(5)).shape == (5, 3)
 
 
-def test_arrays_that_run_backwards_are_taken():
+def test_arrays_that_run_backwards_or_are_locked_are_taken():
     x, y = data("float32")
+    x.flags.writeable = y.flags.writeable = False
     model = make_torch_model()
     ours = training.predict(model, x[::-1], batch_size=N)
     assert np.array_equal(ours, training.predict(model, x[::-1].copy(), batch_size=N))
