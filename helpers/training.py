@@ -253,7 +253,8 @@ def fit(
     As in Keras, `loss` and the `metrics` (accuracy, unless told otherwise) are means over the
     examples of an epoch, each taken just before the step that learns from it; `val_loss` and the
     like are taken after the epoch, in evaluation mode. `scheduler.step()` is called after each
-    step, `on_epoch_end(epoch, logs)` after each epoch: where it returns True, training ends.
+    step, `on_epoch_end(epoch, logs)` after each epoch, in evaluation mode: where it returns True,
+    training ends.
     `epochs` is where training ends, so that a run resumed at `initial_epoch` is its own
     continuation. `verbose` is 0 for silence, 1 for a progress bar, 2 for a line an epoch.
     Each epoch begins with `model.train()`, which wakes frozen layers too; the model is left in
@@ -283,6 +284,7 @@ def fit(
                 if scheduler is not None:
                     scheduler.step()
                 bar.add(values, len(x))
+            model.eval()
             logs = bar.means.read()
             if validation is not None:
                 values = evaluate(model, validation, loss_fn, metrics)

@@ -319,13 +319,14 @@ def test_the_schedule_takes_one_step_a_batch():
 
 def test_training_ends_where_it_is_told_to():
     x, y = data("float32")
-    heard = []
+    heard, model = [], make_torch_model()
 
     def stop(epoch, logs):
         heard.append((epoch, sorted(logs)))
+        assert not model.training
         return epoch == 1
 
-    history = train(make_torch_model(), [(x, y)], epochs=5, on_epoch_end=stop, validation=[(x, y)])
+    history = train(model, [(x, y)], epochs=5, on_epoch_end=stop, validation=[(x, y)])
     names = ["accuracy", "loss", "val_accuracy", "val_loss"]
     assert heard == [(0, names), (1, names)]
     assert history.epoch == [0, 1] and len(history.history["val_loss"]) == 2
