@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from keras import layers
 from torch import nn
 
-from helpers import parity
-from helpers.pairing import Pair, ParityError
+from helpers import kinds, parity
+from helpers.pairing import ParityError
 
 RNG = np.random.default_rng(0)
 
@@ -285,9 +285,9 @@ REFUSED = {
         "share one weight, in one of",
     ),
     "unknown layer": (
-        lambda: keras_net(layers.Dense(2), layers.PReLU(name="bent")),
-        lambda: nn.Sequential(nn.Linear(4, 2), nn.PReLU(2)),
-        "Keras layer 'bent' .PReLU. is of a kind that parity does not know",
+        lambda: keras_net(layers.Dense(2), layers.EinsumDense("ab,bc->ac", 3, name="sum")),
+        lambda: nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 3, bias=False)),
+        "Keras layer 'sum' .EinsumDense. is of a kind that parity does not know",
     ),
     "layer that moves axes": (
         lambda: keras_net(layers.Permute((2, 1), name="turn"), layers.Dense(2), shape=(4, 4)),
@@ -511,7 +511,7 @@ def test_the_flatten_between(case):
 def test_without_the_reordering_the_networks_differ(monkeypatch):
     ours = keras_net(layers.Conv2D(3, 2), layers.Flatten(), layers.Dense(2), shape=PICTURE)
     theirs = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(27, 2))
-    monkeypatch.setattr(Pair, "_regroup", lambda self, value, rows: value)
+    monkeypatch.setattr(kinds, "_channels_first", lambda value, channels: value)
     parity.copy_weights(ours, theirs)
     assert not parity.compare(ours, theirs, RNG.normal(size=(5, *PICTURE)).astype("float32")).ok
 
