@@ -311,7 +311,10 @@ def compare(
     begins, ends = sequences_turned(keras_model)
 
     def to_torch(part: Tensor) -> Tensor:
-        return part.movedim(-1, 1) if turned or (begins and part.ndim == 3) else part
+        if turned or (begins and part.ndim == 3):
+            # A copy, as a batch is: on a view, GroupNorm's gradient crashes PyTorch 2.13 (CPU).
+            part = part.movedim(-1, 1).contiguous()
+        return part
 
     def to_keras(theirs: Tensor, shape: torch.Size) -> Tensor:
         rows = ends and theirs.ndim == 3 and theirs.movedim(1, -1).shape == shape
