@@ -290,6 +290,7 @@ def _last_norm(twins: Twins) -> Iterator[Pair]:
     axis = axis if isinstance(axis, int) else axis[-1]
     fits = one and len(twins.module.normalized_shape) == 1 and rank != 4 and axis in (-1, rank - 1)
     by_root = isinstance(twins.layer, layers.RMSNormalization)
+    twins.same(rms_scaling=(getattr(twins.layer, "rms_scaling", False), False))
     yield from _norm(twins, fits, {"scale": "weight"} if by_root else _AFFINE)
 
 
@@ -301,11 +302,6 @@ _RECURRENT = {layers.LSTM: nn.LSTM, layers.GRU: nn.GRU, layers.SimpleRNN: nn.RNN
 def _recurrent(twins: Twins) -> Iterator[Pair]:
     layer, module = twins.layer, twins.module
     both = isinstance(layer, layers.Bidirectional)
-    if module.num_layers > 1:
-        twins.refuse(
-            f"PyTorch's has {module.num_layers} layers in one: make it as many modules of one "
-            "layer, as Keras has them"
-        )
     twins.same(bidirectional=(both, module.bidirectional))
     twins.same(proj_size=(0, getattr(module, "proj_size", 0)))
     for path in ("forward_layer.", "backward_layer.") if both else ("",):

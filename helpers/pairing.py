@@ -130,7 +130,7 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
         sources = source if isinstance(source, list) else [source]
         if source is not None and parent is before and not isinstance(parent, keras.Sequential):
             # In a graph, not every layer follows the last.
-            turned, flat = known.get(id(sources[0]), (False, 0))
+            turned, flat = known.get(id(sources[0] if sources else None), (False, 0))
         before = parent
         if isinstance(source, list) and any(known.get(id(x), (0, 0))[1] for x in source):
             raise ParityError(f"{here} joins flattened pictures: parity can't tell their order.")
@@ -143,6 +143,11 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
                 if not isinstance(module, wanted):
                     row = " then ".join(" or ".join(k.__name__ for k in one) for one in kinds)
                     raise ParityError(f"{here} meets {label(module, name)}: it pairs with {row}.")
+                if (many := getattr(module, "num_layers", 1)) > 1:
+                    raise ParityError(
+                        f"{label(module, name)} has {many} layers in one: make it {many} modules "
+                        "of one layer each, as Keras has them."
+                    )
             found.append(Twins(layer, tuple(partners), last, turned, flat))
             used += len(kinds)
         elif layer.weights or type(layer) not in _WEIGHTLESS:
