@@ -80,6 +80,20 @@ def _edges(layer: Any) -> tuple[Any, Any]:
         return None, None
 
 
+Flow = tuple[bool, int]  # see twin_layers
+
+
+def _flow(tensor: Any, known: dict[int, Flow]) -> Flow:
+    """What is known of a tensor; of one that no layer made, but a `+`, what is of its inputs."""
+    if id(tensor) in known:
+        return known[id(tensor)]
+    maker = getattr(getattr(tensor, "_keras_history", None), "operation", None)
+    if maker is None or isinstance(maker, layers.Layer):
+        return False, 0
+    sources = maker.input if isinstance(maker.input, list) else [maker.input]
+    return max((_flow(source, known) for source in sources), default=(False, 0))
+
+
 def channels_last(model: Any) -> bool:
     """Whether a Keras model keeps its pictures as (height, width, channels)."""
     spatial = (*_PICTURES, *_SEQUENCES)
@@ -121,7 +135,7 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
     # Of the last layer, and of each tensor of a graph: is it a sequence that PyTorch has with its
     # channels first, and how many channels had the picture that it was flattened from (or 0)?
     turned, flat = False, 0
-    known: dict[int, tuple[bool, int]] = {}
+    known: dict[int, Flow] = {}
     before = None  # the model that the last layer stands in
     for layer, parent in _leaves(keras_model):
         here, shape, (source, result) = label(layer), input_shape(layer), _edges(layer)
@@ -130,9 +144,9 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
         sources = source if isinstance(source, list) else [source]
         if source is not None and parent is before and not isinstance(parent, keras.Sequential):
             # In a graph, not every layer follows the last.
-            turned, flat = known.get(id(sources[0] if sources else None), (False, 0))
+            turned, flat = _flow(sources[0], known) if sources else (False, 0)
         before = parent
-        if isinstance(source, list) and any(known.get(id(x), (0, 0))[1] for x in source):
+        if isinstance(source, list) and any(_flow(x, known)[1] for x in source):
             raise ParityError(f"{here} joins flattened pictures: parity can't tell their order.")
         if type(layer) in KINDS:
             kinds = KINDS[type(layer)][1]

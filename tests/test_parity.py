@@ -336,6 +336,11 @@ REFUSED = {
         lambda: nn.PReLU(4),
         r"Keras' slopes have shape \(1, 4\)",
     ),
+    "a Conv1D that is flattened to other features": (
+        lambda: keras_net(layers.Conv1D(2, 2), layers.Flatten(), layers.Dense(3), shape=(4, 2)),
+        lambda: nn.Sequential(nn.Conv1d(2, 2, 2), nn.Flatten(), nn.Linear(8, 3)),
+        r"kernel of shape \(6, 3\), in PyTorch's order \(3, 6\); .* has shape \(3, 8\)",
+    ),
     **{
         f"{name} that PyTorch has not": (
             lambda kind=kind, given=given: keras_net(kind(2, name="rnn", **given), shape=(3, 4)),
@@ -592,6 +597,28 @@ def test_the_flatten_between(case):
         difference = (ours(given_x) - theirs(chw)).abs().max().item()
     assert difference < 1e-5  # 27 products of size 1, each rounded to 6e-8
     report = parity.compare(ours, theirs, given_x)
+    assert report.ok, report
+
+
+class Residual(nn.Module):
+    """A way round the convolution, along a sequence: the sum is flattened."""
+
+    def __init__(self):
+        super().__init__()
+        self.look, self.end = nn.Conv1d(2, 2, 3, padding=1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.end((x + self.look(x)).flatten(1))
+
+
+@pytest.mark.parametrize("plus", ["+", "Add"])
+def test_a_flattened_sum_of_sequences(plus):
+    x = keras.Input((4, 2))
+    seen = layers.Conv1D(2, 3, padding="same")(x)
+    seen = seen + x if plus == "+" else layers.Add()([seen, x])
+    ours, theirs = keras.Model(x, layers.Dense(3)(layers.Flatten()(seen))), Residual()
+    parity.copy_weights(ours, theirs)
+    report = parity.compare(ours, theirs, RNG.normal(size=(5, 4, 2)))
     assert report.ok, report
 
 
