@@ -100,7 +100,7 @@ class Twins:
     modules: tuple[tuple[str, nn.Module], ...]  # with their names
     last: bool  # Keras keeps pictures and convolved sequences with their channels last
     turned: bool  # PyTorch has a sequence here with its channels first: it comes from a Conv1d
-    flat: int  # the channels of the picture that was flattened just before, or 0
+    flat: int  # the channels of the picture that was flattened into the layer's features, or 0
 
     @property
     def module(self) -> Any:
@@ -248,7 +248,7 @@ def _prelu(twins: Twins) -> Iterator[Pair]:
     bent = [axis for axis, size in enumerate(shape, 1) if size > 1]
     if bent and bent != [_channel_axis(twins)]:
         twins.refuse(f"Keras' slopes have shape {shape}, and PyTorch's belong to channels")
-    flat = twins.flat if len(shape) == 1 and bent else 0
+    flat = twins.flat if bent else 0
     yield from _weight(twins, "alpha", "weight", lambda v: _channels_first(v.flatten(), flat))
 
 
@@ -258,9 +258,8 @@ def _prelu(twins: Twins) -> Iterator[Pair]:
 def _norm(twins: Twins, fits: bool, names: dict[str, str]) -> Iterator[Pair]:
     if not fits:
         raise ParityError(f"{twins.names} normalise over different axes.")
-    flat = twins.flat if len(input_shape(twins.layer)) in (0, 2) else 0
     for key, twin in names.items():
-        yield from _weight(twins, key, twin, lambda v: _channels_first(v, flat))
+        yield from _weight(twins, key, twin, lambda v: _channels_first(v, twins.flat))
 
 
 _AFFINE = {"gamma": "weight", "beta": "bias"}

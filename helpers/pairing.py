@@ -162,7 +162,8 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
                         f"{label(module, name)} has {many} layers in one: make it {many} modules "
                         "of one layer each, as Keras has them."
                     )
-            found.append(Twins(layer, tuple(partners), last, turned, flat))
+            features = flat if len(shape) in (0, 2) else 0
+            found.append(Twins(layer, tuple(partners), last, turned, features))
             used += len(kinds)
         elif layer.weights or type(layer) not in _WEIGHTLESS:
             raise ParityError(f"{here} is of a kind that parity does not know.")
