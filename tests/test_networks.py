@@ -205,6 +205,7 @@ def draw_end(pick, spec, ends):
 
 def draw_signal(draw, pick, spec, length):
     """Convolutions along one axis; then PyTorch's channels may go last again. As above."""
+    before = len(spec)
     for _ in range(draw(st.integers(1, 2))):
         name = pick(["conv1d", "causal"])
         size, stride, dilation = draw(st.integers(1, 3)), 1, draw(st.sampled_from([1, 2]))
@@ -227,7 +228,7 @@ def draw_signal(draw, pick, spec, length):
             spec.append((extra, draw(FLAG)))
         elif extra != "none":
             spec.append((extra, None))
-    if not spec:
+    if len(spec) == before:
         spec.append(("causal", (2, 2, 1, 1, True)))
     end = draw_end(pick, spec, ["flatten", "mean", "stay", "turn"])
     if end == "turn":
