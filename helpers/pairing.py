@@ -1,83 +1,43 @@
 """Lay a Keras model and a PyTorch module side by side, layer by layer, and copy weights across.
 
-What can't be paired is refused before anything changes. `helpers.parity` compares what is paired.
+What can't be paired is refused before anything changes. `helpers.kinds` says which layers answer
+each other, and how; `helpers.parity` compares what is paired.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 import torch
 from keras import layers
-from torch import Tensor, nn
+from torch import nn
+
+from helpers.kinds import KINDS, Pair, ParityError, Twins, input_shape, label
 
 __all__ = ["Pair", "ParityError", "copy_weights", "pair"]
 
-
-class ParityError(ValueError):
-    """The two models can't be paired or compared: the message names the layer. Nothing changed."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One weight of the Keras model, the same weight in PyTorch, and how their axes answer."""
-
-    name: str  # "dense.kernel ~ 0.weight"
-    variable: keras.Variable
-    tensor: Tensor
-    axes: tuple[int, ...]  # the Keras axes in PyTorch's order
-    channels: int = 0  # rows behind a flatten: from (height, width, channels) to channels first
-
-    @property
-    def trainable(self) -> bool:
-        """True for a weight that training changes, False for a frozen one or a statistic."""
-        return bool(self.variable.trainable)
-
-    def to_torch(self, value: Tensor) -> Tensor:
-        """Rearrange a Keras-shaped value (a weight or its gradient) into PyTorch's shape."""
-        return self._regroup(value, (-1, self.channels)).permute(self.axes)
-
-    def to_keras(self, value: Tensor) -> Tensor:
-        """Rearrange a PyTorch-shaped value into Keras' shape: the way back."""
-        back = tuple(int(axis) for axis in np.argsort(self.axes))
-        return self._regroup(value.permute(back), (self.channels, -1))
-
-    def _regroup(self, value: Tensor, rows: tuple[int, int]) -> Tensor:
-        if not self.channels:
-            return value
-        return value.reshape(*rows, *value.shape[1:]).transpose(0, 1).reshape(value.shape)
-
-
-# Keras layer: its PyTorch modules, and its weights beside theirs.
-_KINDS: dict[type, tuple[tuple[type, ...], dict[str, str]]] = {
-    layers.Dense: ((nn.Linear,), {"kernel": "weight", "bias": "bias"}),
-    layers.Conv2D: ((nn.Conv2d,), {"kernel": "weight", "bias": "bias"}),
-    layers.Embedding: ((nn.Embedding,), {"embeddings": "weight"}),
-    layers.LayerNormalization: ((nn.LayerNorm,), {"gamma": "weight", "beta": "bias"}),
-    layers.BatchNormalization: (
-        (nn.BatchNorm1d, nn.BatchNorm2d),
-        {
-            "gamma": "weight",
-            "beta": "bias",
-            "moving_mean": "running_mean",
-            "moving_variance": "running_var",
-        },
-    ),
-}
-_AXES = {(layers.Dense, "kernel"): (1, 0), (layers.Conv2D, "kernel"): (3, 2, 0, 1)}
-_SPATIAL = (
+_PICTURES = (
     layers.Conv2D,
+    layers.Conv2DTranspose,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv2D,
     layers.MaxPooling2D,
     layers.AveragePooling2D,
     layers.GlobalMaxPooling2D,
     layers.GlobalAveragePooling2D,
     layers.ZeroPadding2D,
+    layers.Cropping2D,
+    layers.UpSampling2D,
 )
-DROPOUT = (layers.Dropout, layers.SpatialDropout2D)
-_WEIGHTLESS = (
-    *_SPATIAL,
+_SEQUENCES = (  # their modules want (channels, length)
+    layers.Conv1D,
+    layers.MaxPooling1D,
+    layers.AveragePooling1D,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalAveragePooling1D,
+)
+DROPOUT = (layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D)
+_PASSING = (  # features stay where they are
     *DROPOUT,
     layers.InputLayer,
     layers.Flatten,
@@ -86,9 +46,18 @@ _WEIGHTLESS = (
     layers.LeakyReLU,
     layers.ELU,
     layers.Softmax,
+    layers.Identity,
+    layers.Rescaling,
     layers.Concatenate,
     layers.Add,
+    layers.Subtract,
+    layers.Multiply,
+    layers.Average,
+    layers.Maximum,
+    layers.Minimum,
 )
+_WEIGHTLESS = (*_PASSING, *_PICTURES, *_SEQUENCES)
+_NEUTRAL = (*_PASSING, layers.PReLU, layers.BatchNormalization, layers.GroupNormalization)
 
 
 def _leaves(model: Any, parent: Any = None) -> Iterator[tuple[Any, Any]]:
@@ -103,12 +72,6 @@ def keras_layers(model: Any) -> list[Any]:
     return [layer for layer, _ in _leaves(model)]
 
 
-def _shape(layer: Any) -> tuple[int | None, ...]:
-    """The shape that a layer was built for, or () where it has none."""
-    shape = (layer.get_build_config() or {}).get("input_shape")
-    return tuple(shape) if isinstance(shape, (list, tuple)) else ()
-
-
 def _edges(layer: Any) -> tuple[Any, Any]:
     """The tensors of the model's graph that enter and leave a layer, or None where it has none."""
     try:
@@ -117,25 +80,46 @@ def _edges(layer: Any) -> tuple[Any, Any]:
         return None, None
 
 
+Flow = tuple[bool, int]  # see twin_layers
+
+
+def _flow(tensor: Any, known: dict[int, Flow]) -> Flow:
+    """What is known of a tensor; of one that no layer made, but a `+`, what is of its inputs."""
+    if id(tensor) in known:
+        return known[id(tensor)]
+    maker = getattr(getattr(tensor, "_keras_history", None), "operation", None)
+    if maker is None or isinstance(maker, layers.Layer):
+        return False, 0
+    sources = maker.input if isinstance(maker.input, list) else [maker.input]
+    return max((_flow(source, known) for source in sources), default=(False, 0))
+
+
 def channels_last(model: Any) -> bool:
     """Whether a Keras model keeps its pictures as (height, width, channels)."""
-    found = [layer.data_format for layer in keras_layers(model) if isinstance(layer, _SPATIAL)]
+    spatial = (*_PICTURES, *_SEQUENCES)
+    found = [layer.data_format for layer in keras_layers(model) if isinstance(layer, spatial)]
     return (found or [keras.config.image_data_format()])[0] == "channels_last"
 
 
-def _label(layer: Any, name: str = "") -> str:
-    side = "Keras layer" if isinstance(layer, layers.Layer) else "PyTorch module"
-    return f"{side} {name or layer.name!r} ({type(layer).__name__})"
+def sequences_turned(model: Any) -> tuple[bool, bool]:
+    """Whether PyTorch takes, and gives, sequences as (channels, length), and Keras doesn't.
+
+    So it is where the model begins, or ends, with a Conv1D or a pool.
+    """
+    found = [isinstance(x, _SEQUENCES) for x in keras_layers(model) if not isinstance(x, _NEUTRAL)]
+    last = channels_last(model)
+    return last and found[:1] == [True], last and found[-1:] == [True]
 
 
-@dataclass(frozen=True)
-class Twins:
-    """A Keras layer with weights and the PyTorch module that answers it."""
-
-    layer: Any
-    name: str  # the module's
-    module: nn.Module
-    channels: int  # of the picture that was flattened just before, or 0
+def _modules(torch_model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules that hold weights, with their names. Attention's own parts are its business."""
+    whole = [m for m in torch_model.modules() if isinstance(m, nn.MultiheadAttention)]
+    inside = {part for module in whole for part in module.modules() if part is not module}
+    return [
+        (name or "itself", module)
+        for name, module in torch_model.named_modules()
+        if (module._parameters or module._buffers) and module not in inside
+    ]
 
 
 def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
@@ -145,89 +129,58 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
     if isinstance(torch_model, layers.Layer) or not isinstance(torch_model, nn.Module):
         kind = type(torch_model).__name__
         raise ParityError(f"This {kind} is no model made with torch.nn: give one of each.")
-    modules = [
-        (name, module)
-        for name, module in torch_model.named_modules()
-        if module._parameters or module._buffers
-    ]
+    modules, used = _modules(torch_model), 0
     found: list[Twins] = []
     last = channels_last(keras_model)
-    flattened: dict[int, int] = {}  # tensors that hold a flattened picture: its channels
-    flat, before = 0, None  # the same for the last layer, and the model that it stands in
+    # Of the last layer, and of each tensor of a graph: is it a sequence that PyTorch has with its
+    # channels first, and how many channels had the picture that it was flattened from (or 0)?
+    turned, flat = False, 0
+    known: dict[int, Flow] = {}
+    before = None  # the model that the last layer stands in
     for layer, parent in _leaves(keras_model):
-        here, shape, (source, result) = _label(layer), _shape(layer), _edges(layer)
+        here, shape, (source, result) = label(layer), input_shape(layer), _edges(layer)
         if not layer.built:
             raise ParityError(f"{here} is not built: call the model on a batch first.")
+        sources = source if isinstance(source, list) else [source]
         if source is not None and parent is before and not isinstance(parent, keras.Sequential):
-            flat = flattened.get(id(source), 0)  # in a graph, not every layer follows the last
+            # In a graph, not every layer follows the last.
+            turned, flat = _flow(sources[0], known) if sources else (False, 0)
         before = parent
-        if isinstance(source, list) and any(flattened.get(id(tensor)) for tensor in source):
+        if isinstance(source, list) and any(_flow(x, known)[1] for x in source):
             raise ParityError(f"{here} joins flattened pictures: parity can't tell their order.")
-        if isinstance(layer, layers.Flatten) and len(shape) == 4:
+        if type(layer) in KINDS:
+            kinds = KINDS[type(layer)][1]
+            partners = modules[used : used + len(kinds)]
+            if len(partners) < len(kinds):
+                raise ParityError(f"{here} has no partner: PyTorch has {len(modules)} such layers.")
+            for (name, module), wanted in zip(partners, kinds, strict=True):
+                if not isinstance(module, wanted):
+                    row = " then ".join(" or ".join(k.__name__ for k in one) for one in kinds)
+                    raise ParityError(f"{here} meets {label(module, name)}: it pairs with {row}.")
+                if (many := getattr(module, "num_layers", 1)) > 1:
+                    raise ParityError(
+                        f"{label(module, name)} has {many} layers in one: make it {many} modules "
+                        "of one layer each, as Keras has them."
+                    )
+            features = flat if len(shape) in (0, 2) else 0
+            found.append(Twins(layer, tuple(partners), last, turned, features))
+            used += len(kinds)
+        elif layer.weights or type(layer) not in _WEIGHTLESS:
+            raise ParityError(f"{here} is of a kind that parity does not know.")
+        # What leaves the layer:
+        if isinstance(layer, layers.Flatten) and len(shape) in (4, 3 if turned else 4):
             channels_end = last or layer.data_format == "channels_first"
-            flat = shape[-1 if last else 1] if channels_end else 0
-        if result is not None and type(layer) is not layers.Dense:
-            flattened[id(result)] = flat
-        if type(layer) not in _KINDS:
-            if layer.weights or type(layer) not in _WEIGHTLESS:
-                raise ParityError(f"{here} is of a kind that parity does not know.")
-            continue
-        if len(found) == len(modules):
-            raise ParityError(f"{here} has no partner: PyTorch has {len(modules)} such layers.")
-        name, module = modules[len(found)]
-        name, kinds = name or "itself", _KINDS[type(layer)][0]
-        if not isinstance(module, kinds):
-            wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise ParityError(f"{here} meets {_label(module, name)}: it pairs with {wanted}.")
-        _check_axis(layer, module, last, f"{here} and {_label(module, name)}")
-        found.append(Twins(layer, name, module, flat))
-        if isinstance(layer, layers.Dense):
-            flat = 0
-    for name, module in modules[len(found) :]:
-        here = _label(module, name or "itself")
+            turned, flat = False, shape[-1 if last else 1] if channels_end else 0
+        elif isinstance(layer, layers.Dense):
+            turned, flat = False, 0
+        elif not isinstance(layer, _NEUTRAL):
+            turned = isinstance(layer, _SEQUENCES)
+        if result is not None:
+            known[id(result)] = turned, flat
+    for name, module in modules[used:]:
+        here = label(module, name)
         raise ParityError(f"{here} has no partner: Keras has {len(found)} such layers.")
     return found
-
-
-def _check_axis(layer: Any, module: nn.Module, last: bool, both: str) -> None:
-    """Refuse a normalisation that works over other axes in the two frameworks."""
-    rank = len(_shape(layer))
-    fits = True
-    if isinstance(layer, layers.LayerNormalization):
-        axis = layer.axis if isinstance(layer.axis, int) else layer.axis[-1]
-        fits = len(module.normalized_shape) == 1 and rank != 4 and axis in (-1, rank - 1)
-    elif isinstance(layer, layers.BatchNormalization) and rank:
-        kind = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d}.get(rank, ())
-        axis = 1 if rank == 4 and not last else rank - 1
-        fits = isinstance(module, kind) and layer.axis % rank == axis
-    if not fits:
-        raise ParityError(f"{both} normalise over different axes.")
-
-
-def _weights(twins: Twins) -> Iterator[Pair]:
-    """The weights of two layers that answer each other, one by one."""
-    layer, module, flat = twins.layer, twins.module, twins.channels
-    here, there = _label(layer), _label(module, twins.name)
-    for key, twin in _KINDS[type(layer)][1].items():
-        variable, tensor = getattr(layer, key, None), getattr(module, twin, None)
-        if variable is None and tensor is None:
-            continue
-        if variable is None:
-            raise ParityError(f"{there} has a {twin}, and {here} has no {key}.")
-        if tensor is None:
-            raise ParityError(f"{here} has a {key}, and {there} has no {twin}.")
-        axes = _AXES.get((type(layer), key), tuple(range(len(variable.shape))))
-        shape = tuple(variable.shape[axis] for axis in axes)
-        channels = 0 if isinstance(layer, layers.Dense) and key == "bias" else flat
-        if shape != tuple(tensor.shape) or (channels and variable.shape[0] % channels):
-            raise ParityError(
-                f"{here} has a {key} of shape {tuple(variable.shape)}, in PyTorch's order "
-                f"{shape}; the {twin} of {there} has shape {tuple(tensor.shape)}."
-            )
-        if variable.trainable != tensor.requires_grad:
-            raise ParityError(f"{here} and {there}: the {key} is frozen in one of the two only.")
-        name = f"{layer.name}.{key} ~ {twins.name}.{twin}"
-        yield Pair(name, variable, tensor, axes, channels)
 
 
 def pair(keras_model: Any, torch_model: nn.Module) -> list[Pair]:
@@ -235,12 +188,15 @@ def pair(keras_model: Any, torch_model: nn.Module) -> list[Pair]:
 
     Layers are paired in order: Keras' by the model's layers, PyTorch's by their definition.
     Where the Keras model flattens pictures (height, width, channels), the weights that follow
-    are reordered to PyTorch's (channels, height, width).
+    are reordered to PyTorch's (channels, height, width); so they are where it flattens the
+    sequence (length, channels) of a Conv1D. `helpers.kinds` lists the layers.
     """
-    pairs = [p for twins in twin_layers(keras_model, torch_model) for p in _weights(twins)]
-    paired = {id(p.tensor) for p in pairs} | {id(p.variable) for p in pairs}
-    if len(paired) < 2 * len(pairs):
+    pairs = [p for t in twin_layers(keras_model, torch_model) for p in KINDS[type(t.layer)][0](t)]
+    ours = {(id(p.variable), str(p.part)) for p in pairs}
+    theirs = {(id(p.tensor), str(p.rows)) for p in pairs}
+    if min(len(ours), len(theirs)) < len(pairs):
         raise ParityError("Two layers share one weight, in one of the two models only.")
+    paired = {id(weight) for p in pairs for weight in (p.variable, p.tensor, p.second)}
     for name, parameter in torch_model.named_parameters():
         if id(parameter) not in paired:
             raise ParityError(f"The PyTorch parameter {name!r} belongs to no layer that is paired.")
@@ -256,12 +212,17 @@ def copy_weights(source: Any, target: Any) -> None:
     """Copy every weight from `source` to `target`: one a Keras model, the other a PyTorch module.
 
     All weights are paired and checked first; if one can't be, `ParityError` names its layer and
-    neither model changes. Values take the target's dtype.
+    neither model changes. Values take the target's dtype. Of an LSTM's two biases in PyTorch the
+    second becomes 0, and Keras' one bias becomes their sum.
     """
     forth = isinstance(source, layers.Layer)
     with torch.no_grad():
         for p in pair(source, target) if forth else pair(target, source):
             if forth:
-                p.tensor.copy_(p.to_torch(p.variable.value))
+                p.tensor[p.rows].copy_(p.to_torch(p.in_keras))
+                if p.second is not None:
+                    p.second.zero_()
             else:
-                p.variable.assign(p.to_keras(p.tensor))
+                whole = p.variable.value.detach().clone()
+                whole[p.part] = p.in_torch.to(whole)
+                p.variable.assign(whole)

@@ -1,7 +1,7 @@
 """Prove a Keras model and a PyTorch module to be the same network: outputs, gradients, training.
 
-Chapter 1 does by hand, for one small network, what this module does for any. `helpers.pairing`
-says which weight answers which.
+Chapter 1 does by hand, for one small network, what this module does for any. `helpers.kinds` has
+a table of the layers that it knows, and says which weight answers which.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from helpers.pairing import (
     copy_weights,
     keras_layers,
     pair,
+    sequences_turned,
     twin_layers,
 )
 
@@ -175,7 +176,7 @@ def _rows(named: dict[str, tuple[Tensor, Tensor]], tolerance: float) -> list[Row
     return rows
 
 
-def _remarks(keras_model: Any, torch_model: nn.Module) -> Iterator[str]:
+def _remarks(keras_model: Any, torch_model: nn.Module, pairs: Sequence[Pair]) -> Iterator[str]:
     """One line for each silent setting that differs: where to look when a row does."""
     for twins in twin_layers(keras_model, torch_model):
         layer, module, settings = twins.layer, twins.module, []
@@ -186,9 +187,18 @@ def _remarks(keras_model: Any, torch_model: nn.Module) -> Iterator[str]:
             settings.append(("momentum (what is kept)", layer.momentum, kept))
         if isinstance(layer, layers.Embedding):
             settings.append(("a row that never learns", None, module.padding_idx))
+            settings.append(("masking of index 0", layer.mask_zero, False))
+        if hasattr(module, "batch_first"):
+            settings.append(("batch first", True, module.batch_first))
         for setting, ours, theirs in settings:
             if ours != theirs:
                 yield f"{layer.name}: {setting} is {ours} in Keras, {theirs} in PyTorch."
+    for p in pairs:
+        if p.second is not None and p.second.requires_grad:
+            yield (
+                f"{p.name}: one bias learns in Keras and two in PyTorch, which go twice as far. "
+                "Freeze PyTorch's second: requires_grad_(False)."
+            )
 
 
 @contextlib.contextmanager
@@ -232,9 +242,13 @@ def _common_dtype(pairs: Sequence[Pair]) -> torch.dtype:
 
 def _dropout(keras_model: Any, torch_model: nn.Module) -> list[tuple[Any, str]]:
     """The layers that drop, in both models, with the name of their rate."""
-    ours = [(x, "rate") for x in keras_layers(keras_model) if isinstance(x, DROPOUT)]
-    kind = nn.modules.dropout._DropoutNd
-    theirs = [(module, "p") for module in torch_model.modules() if isinstance(module, kind)]
+    ours, theirs = [], []
+    for layer in keras_layers(keras_model):
+        if isinstance(layer, (*DROPOUT, layers.MultiHeadAttention)):
+            ours.append((getattr(layer, "_dropout_layer", layer), "rate"))
+    for module in torch_model.modules():
+        if isinstance(module, (nn.modules.dropout._DropoutNd, nn.MultiheadAttention)):
+            theirs.append((module, "dropout" if hasattr(module, "dropout") else "p"))
     rates = [[rate for x, key in side if (rate := getattr(x, key))] for side in (ours, theirs)]
     if rates[0] != rates[1]:
         raise ParityError(
@@ -259,12 +273,15 @@ def compare(
     """Compare two paired models on a batch: outputs, loss, gradients, and training.
 
     `x` has the Keras model's shape; pictures (N, height, width, channels) are turned to channels
-    first for PyTorch. `loss` is a pair: Keras' is called with (y, outputs), PyTorch's with
+    first for PyTorch, and so are sequences (N, length, channels) where the model begins with a
+    Conv1D. `loss` is a pair: Keras' is called with (y, outputs), PyTorch's with
     (outputs, y); penalties of Keras layers (regularisers) count, as in `fit`. With `optimizers`, a
     pair too, both models take `steps` steps on consecutive batches of `batch_size` (default: all of
     `x`), with fresh optimisers of these settings, and every weight is compared after. Dropout is
     off throughout. Models and optimisers are left as they were. Only what `x` reaches is compared:
-    a unit that no example wakes has no gradient in either framework.
+    a unit that no example wakes has no gradient in either framework. A gradient that is 0 in theory
+    (of a bias before BatchNormalization, of the bias of attention's keys) is rounding in both, and
+    may need a wider `tolerance`.
     """
     pairs = pair(keras_model, torch_model)
     trained = [p for p in pairs if p.trainable]
@@ -293,14 +310,28 @@ def compare(
     if not len(x):
         raise ParityError("The batch is empty: give at least one example.")
     turned = x.ndim == 4 and channels_last(keras_model)
+    begins, ends = sequences_turned(keras_model)
+
+    def to_torch(part: Tensor) -> Tensor:
+        if turned or (begins and part.ndim == 3):
+            # A copy, as a batch is: on a view, GroupNorm's gradient crashes PyTorch 2.13 (CPU).
+            part = part.movedim(-1, 1).contiguous()
+        return part
+
+    def to_keras(theirs: Tensor, shape: torch.Size) -> Tensor:
+        rows = ends and theirs.ndim == 3 and theirs.movedim(1, -1).shape == shape
+        return theirs.movedim(1, -1) if rows or (turned and theirs.ndim == 4) else theirs
 
     def outputs(part: slice = slice(None), training: bool = True) -> tuple[Tensor, Tensor]:
         torch_model.train(training)
         ours = keras_model(x[part], training=training)
-        theirs = torch_model(x[part].permute(0, 3, 1, 2) if turned else x[part])
+        theirs = torch_model(to_torch(x[part]))
         if not isinstance(ours, Tensor) or not isinstance(theirs, Tensor):
-            raise ParityError("A model has several outputs: parity compares models with one.")
-        theirs = theirs.permute(0, 2, 3, 1) if turned and theirs.ndim == 4 else theirs
+            raise ParityError(
+                "A model has several outputs: parity compares models with one. Where PyTorch's is "
+                "recurrent or attention, give a module whose forward returns what Keras returns."
+            )
+        theirs = to_keras(theirs, ours.shape)
         if ours.shape != theirs.shape:
             raise ParityError(
                 f"The outputs have shape {tuple(ours.shape)} in Keras and {tuple(theirs.shape)} "
@@ -317,16 +348,21 @@ def compare(
             raise ParityError(f"The Keras loss answers in {both[0].dtype}: make it in {kind} too.")
         return both[0] + sum(keras_model.losses), both[1]
 
-    def gradients(ours: Tensor, theirs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    variables = {id(p.variable): p.variable for p in trained}
+    tensors = {id(t): t for p in trained for t in (p.tensor, p.second) if t is not None}
+    tensors = {key: t for key, t in tensors.items() if t.requires_grad}
+
+    def gradients(ours: Tensor, theirs: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         found = []
-        weights = [p.variable.value for p in trained], [p.tensor for p in trained]
+        weights = {key: v.value for key, v in variables.items()}, tensors
         for value, inputs in zip((ours, theirs), weights, strict=True):
             try:
-                found.append(torch.autograd.grad(value, inputs, materialize_grads=True))
+                slopes = torch.autograd.grad(value, list(inputs.values()), materialize_grads=True)
             except RuntimeError as error:
                 raise ParityError(
                     f"PyTorch can't give the gradients in {kind}: {error}."
                 ) from error
+            found.append(dict(zip(inputs, slopes, strict=True)))
         return tuple(found)
 
     with _untouched(keras_model, torch_model, optimizer):
@@ -336,30 +372,30 @@ def compare(
         if loss:
             both = losses()
             rows += _rows({"loss": both}, tolerance)
-            rows += _rows(
-                {
-                    f"gradient {p.name}": (ours, p.to_keras(theirs))
-                    for p, ours, theirs in zip(trained, *gradients(*both), strict=True)
-                },
-                tolerance,
-            )
+            ours, theirs = gradients(*both)
+            slopes = {
+                p.name: (ours[id(p.variable)][p.part], p.to_keras(theirs[id(p.tensor)][p.rows]))
+                for p in trained
+            }
+            rows += _rows({f"gradient {name}": both for name, both in slopes.items()}, tolerance)
     if steps:
         with _untouched(keras_model, torch_model, optimizer):
-            history = _train(optimizers[0], optimizer, trained, losses, gradients, steps,
+            history = _train(*optimizers, variables, tensors, losses, gradients, steps,
                              batch_size or len(x), len(x))  # fmt: skip
             after = f"after {steps} step{'s' * (steps > 1)}"
             rows += _rows({f"loss at each of {steps} steps": history}, tolerance)
             rows += _rows(
-                {f"{p.name} {after}": (p.variable.value, p.to_keras(p.tensor)) for p in pairs},
+                {f"{p.name} {after}": (p.in_keras, p.in_torch) for p in pairs},
                 tolerance,
             )
-    return Report(rows, kind, list(_remarks(keras_model, torch_model)))
+    return Report(rows, kind, list(_remarks(keras_model, torch_model, pairs)))
 
 
 def _train(
     keras_optimizer: Any,
     torch_optimizer: torch.optim.Optimizer,
-    trained: list[Pair],
+    variables: dict[int, keras.Variable],
+    tensors: dict[int, Tensor],
     losses: Callable,
     gradients: Callable,
     steps: int,
@@ -377,9 +413,9 @@ def _train(
         both = losses(slice(start, start + size))
         ours, theirs = gradients(*both)
         with torch.no_grad():
-            fresh.apply(ours, [p.variable for p in trained])
-        for p, gradient in zip(trained, theirs, strict=True):
-            p.tensor.grad = gradient
+            fresh.apply(list(ours.values()), list(variables.values()))
+        for key, gradient in theirs.items():
+            tensors[key].grad = gradient
         torch_optimizer.step()
         history.append(torch.stack([value.detach() for value in both]))
     return tuple(torch.stack(history).T)
