@@ -10,6 +10,7 @@ indexes, whose names are found in the code.
 import ast
 import re
 import tomllib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROWS, NAMES = "<!-- rows -->", "<!-- names -->"
 FULL = {"layers": "keras.layers", "ops": "keras.ops", "nn": "torch.nn", "F": "torch.nn.functional"}
+SHOWN = 3  # rows that the index names; more are a search
 SIDES = {"keras": "Keras", "torch": "PyTorch"}
 KEYS = {"task", "keras", "torch", "setup", "carry", "same", "note", "chapter", "fixed", "float32"}
 
@@ -140,25 +142,36 @@ def full(name: str) -> str:
     return f"{FULL[head]}{dot}{rest}" if head in FULL else name
 
 
-def index(rows: Iterable[Row], side: str) -> dict[str, dict[str, list]]:
-    """For each name of that side: the other side's names, the commonest first, and its rows.
+def index(rows: Iterable[Row], side: str) -> dict[str, tuple[list[str], list[Row]]]:
+    """For each name of that side: the names that answer it, and its rows, the plainest first.
 
-    Line answers line where both codes have equally many; else any name of the row may answer.
+    Line answers line where both codes have equally many; else any name of the row may answer. The
+    answers are those most often together with the name, as a part of all lines that have either.
     """
     other = "torch" if side == "keras" else "keras"
-    found: dict[str, dict[str, list]] = {}
+    together: dict[str, Counter] = defaultdict(Counter)
+    found: dict[str, list[Row]] = defaultdict(list)
+    here_count, there_count = Counter(), Counter()
     for row in rows:
         here, there = names(getattr(row, side)), names(getattr(row, other))
         aligned = row.keras.count("\n") == row.torch.count("\n")
-        for line, name in here:
-            entry = found.setdefault(name, {"answers": [], "rows": []})
-            answers = [n for at, n in there if at == line or not aligned]
-            entry["answers"] += answers or [n for _, n in there]
-            entry["rows"] += [row] if row not in entry["rows"] else []
-    for entry in found.values():
-        counts = {n: entry["answers"].count(n) for n in entry["answers"]}
-        entry["answers"] = sorted(counts, key=lambda n: -counts[n])[:4]
-    return dict(sorted(found.items(), key=lambda item: sort_key(item[0])))
+        there_count.update({name for _, name in there})
+        for name in {name for _, name in here}:
+            here_count[name] += 1
+            lines = {line for line, n in here if n == name}
+            answers = {n for line, n in there if line in lines or not aligned}
+            together[name].update(answers or {n for _, n in there})
+            found[name].append(row)
+    out = {}
+    for name in sorted(found, key=sort_key):
+        score = {
+            answer: count / (here_count[name] + there_count[answer])
+            for answer, count in together[name].items()
+        }
+        best = sorted(score, key=lambda answer: (-score[answer], sort_key(answer)))
+        kept = [answer for answer in best[:3] if score[answer] > 0.6 * score[best[0]]]
+        out[name] = kept, sorted(found[name], key=lambda row: len(names(getattr(row, side))))
+    return out
 
 
 def sort_key(name: str) -> tuple[str, str]:
@@ -170,7 +183,7 @@ def sort_key(name: str) -> tuple[str, str]:
 
 
 def link(row: Row, notebooks: Path) -> str:
-    """Where the row is taught, as a Markdown link from the page; bare words before it is written."""
+    """Where the row is taught, as a Markdown link; bare words where there is no such notebook."""
     chapter, _, heading = row.chapter.partition(": ")
     words = f"Chapter {int(chapter[:2])}" + (f": {heading}" if heading else "")
     path = notebooks / f"{chapter}.ipynb"
@@ -183,7 +196,11 @@ def _code(text: str) -> str:
 
 
 def _fold(summary: str, text: str) -> str:
-    return f'<details class="folded check"><summary>{summary}</summary>\n\n{text}\n\n</details>'
+    """Folded code, in `<code>` alone: the theme measures each `<pre>`, which in a closed fold costs
+    a layout of the whole page."""
+    code = f"<code>{escape(text.strip())}</code>"
+    fold = f'<details class="check"><summary>{summary}</summary>{code}</details>'
+    return f"```{{raw}} html\n{fold}\n```"
 
 
 def row_page(row: Row, notebooks: Path) -> str:
@@ -191,7 +208,7 @@ def row_page(row: Row, notebooks: Path) -> str:
     known = {full(name) for side in SIDES for _, name in names(getattr(row, side))}
     hidden = escape(" ".join(sorted(known)), quote=True)
     given = [f"# given\n{row.setup.strip()}"] if row.setup.strip() else []
-    carried = [f"# the same weights, or both at work\n{row.carry.strip()}"] if row.carry else []
+    carried = [f"# made the same, or both at work\n{row.carry.strip()}"] if row.carry else []
     keras, torch = row.same
     if keras == torch:
         compared = [f"# compared\n{keras}"]
@@ -202,15 +219,16 @@ def row_page(row: Row, notebooks: Path) -> str:
             f"### {row.task}",
             f'<div class="names" data-find="{hidden}" hidden></div>',
             f":::{{twins}}\n{_code(row.keras)}\n\n{_code(row.torch)}\n:::",
-            f"{row.note} {link(row, notebooks)}".strip(),
-            _fold("How it is compared", _code("\n".join([*given, *carried, *compared]))),
+            *([row.note] if row.note else []),
+            link(row, notebooks),
+            _fold("How it is compared", "\n".join([*given, *carried, *compared])),
         ]
     )
 
 
 def topic_page(topic: Topic, notebooks: Path) -> str:
     """One topic as Markdown."""
-    shared = [_fold("What its rows share", _code(topic.setup))] if topic.setup.strip() else []
+    shared = [_fold("What its rows share", topic.setup)] if topic.setup.strip() else []
     rows = [row_page(row, notebooks) for row in topic.rows]
     return "\n\n".join([f"## {topic.name}", topic.about, *shared, *rows])
 
@@ -218,16 +236,23 @@ def topic_page(topic: Topic, notebooks: Path) -> str:
 def index_page(rows: list[Row], side: str) -> str:
     """The index of one side's names, as Markdown."""
     other = SIDES["torch" if side == "keras" else "keras"]
-    lines = [f"## By {SIDES[side]} name", f"| {SIDES[side]} | {other} | How to |", "| --- | --- | --- |"]
-    for name, entry in index(rows, side).items():
-        answers = ", ".join(f"`{n}`" for n in entry["answers"])
-        tasks = "; ".join(f"[{row.task}](#{row.anchor})" for row in entry["rows"])
-        lines.append(f"| `{name}` | {answers} | {tasks} |")
+    lines = [
+        f"## By {SIDES[side]} name",
+        f"| {SIDES[side]} | {other} | How to |",
+        "| --- | --- | --- |",
+    ]
+    for name, (answers, found) in index(rows, side).items():
+        tasks = [f"[{row.task}](#{row.anchor})" for row in found[:SHOWN]]
+        if len(found) > SHOWN:
+            more = f'<a href="?find={name.rstrip("()")}">all {len(found)}</a>'
+            tasks.append(more)
+        known = ", ".join(f"`{answer}`" for answer in answers)
+        lines.append(f"| `{name}` | {known} | {'; '.join(tasks)} |")
     return "\n".join([lines[0], "", *lines[1:]])
 
 
 def fill(app, docname: str, source: list[str]) -> None:
-    """Put the rows and the indexes where the marks stand; a warning, which fails the build, else."""
+    """Put rows and indexes where the marks stand; a warning, which fails the build, else."""
     if docname != "book/rosetta":
         return
     from sphinx.util import logging

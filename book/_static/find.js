@@ -5,7 +5,8 @@
    topics their data-topic; a click on a header sorts, by the cells' data-value where they have one.
    What isn't seen but should be found stands in data-find. Rows that are left out get the class
    `find-out`, which hides them on the screen and not in print. The words and the topic stand in the
-   address (?q=, ?topic=), so that it can be sent to somebody. Without this script all is shown. */
+   address (?find=, ?topic=), so that it can be sent to somebody; ?q= is Sphinx' own. Without this
+   script all is shown. */
 (() => {
   "use strict";
   const make = (tag, props = {}, ...inside) => {
@@ -26,7 +27,7 @@
     return `${text} ${alike(text)}`;
   }
 
-  /* `rows`: [{ element, topic }]; `place`: what the box stands before; `also(active)`: what else to do. */
+  /* `place`: what the box stands before; `rows`: [{ element, topic }]; `also(active)`: what else. */
   function finder(place, rows, number, also = () => {}) {
     const key = (name) => name + (number || "");
     for (const row of rows) row.text = textOf(row.element) + plain(` ${row.topic}`);
@@ -73,7 +74,7 @@
       });
       if (remember) {
         const url = new URL(location.href);
-        for (const [name, value] of [["q", input.value.trim()], ["topic", topic]]) {
+        for (const [name, value] of [["find", input.value.trim()], ["topic", topic]]) {
           if (value) url.searchParams.set(key(name), value);
           else url.searchParams.delete(key(name));
         }
@@ -115,7 +116,7 @@
 
     place.before(top, line, group);
     const asked = new URLSearchParams(location.search);
-    input.value = asked.get(key("q")) ?? "";
+    input.value = asked.get(key("find")) ?? "";
     topic = names.includes(asked.get(key("topic"))) ? asked.get(key("topic")) : "";
     apply({ remember: false });
     reveal();
@@ -126,9 +127,14 @@
   function sections(mark, number) {
     const rows = [...mark.parentElement.querySelectorAll(":scope > section > section:has(> .twins)")];
     const groups = [...mark.parentElement.querySelectorAll(":scope > section")];
+    const between = [];
+    for (let e = mark.nextElementSibling; e && e.tagName !== "SECTION"; e = e.nextElementSibling) {
+      between.push(e);
+    }
     const titled = (group) => group.querySelector("h2").firstChild.textContent.trim();
     finder(mark, rows.map((element) => ({ element, topic: titled(element.parentElement) })), number,
       (active) => {
+        for (const element of between) element.classList.toggle("find-out", active);
         for (const group of groups) {
           const left = group.querySelector(":scope > section:not(.find-out)");
           group.classList.toggle("find-out", active && !left);
