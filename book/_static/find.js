@@ -143,10 +143,21 @@
     mark.remove();
   }
 
+  /* Places where long code may break: after ( , . = _ and before a capital in CamelCase. */
+  function soften(cell) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (walker.nextNode()) if (/\S{13}/.test(walker.currentNode.data)) found.push(walker.currentNode);
+    for (const node of found) {
+      const parts = node.data.split(/(?<=[(,.=_])(?=\S)|(?<=[a-z0-9])(?=[A-Z][a-z])/);
+      node.replaceWith(...parts.flatMap((part, i) => (i ? [make("wbr"), part] : [part])));
+    }
+  }
+
   function table(element, number) {
     const body = element.tBodies[0], original = [...body.rows];
     const rows = original.map((row) => ({ element: row, topic: row.dataset.topic ?? "" }));
     finder(element, rows, number);
+    for (const row of original) for (const cell of row.cells) soften(cell);
     const heads = [...(element.tHead?.rows[0]?.cells ?? [])];
     const value = (row, i) => {
       const cell = row.cells[i], text = cell.dataset.value ?? cell.textContent.trim();
