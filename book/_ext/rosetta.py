@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROWS, NAMES = "<!-- rows -->", "<!-- names -->"
 FULL = {"layers": "keras.layers", "ops": "keras.ops", "nn": "torch.nn", "F": "torch.nn.functional"}
+OTHERS = ("np", "math", "copy", "random", "warnings", "parity", "self")  # not a framework's
+PLAIN = ("append", "join", "items", "permutation", "hidden", "drop")  # nor these, of anything
 SHOWN = 3  # rows that the index names; more are a search
 SIDES = {"keras": "Keras", "torch": "PyTorch"}
 KEYS = {"task", "keras", "torch", "setup", "carry", "same", "note", "chapter", "fixed", "float32"}
@@ -127,7 +129,7 @@ def _found(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if head in (*FULL, *SIDES):
             inner.update(id(part) for part in ast.walk(node))
             yield node.end_lineno, name
-        elif head not in ("np", "math", "copy", "self"):
+        elif head not in OTHERS and node.attr not in PLAIN:
             yield node.end_lineno, f".{node.attr}{'()' if id(node) in called else ''}"
 
 

@@ -124,6 +124,16 @@
     return line;
   }
 
+  /* Places where long code may break: after ( , . = _ and before a capital in CamelCase. */
+  function soften(cell) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (walker.nextNode()) if (/\S{13}/.test(walker.currentNode.data)) found.push(walker.currentNode);
+    for (const node of found) {
+      const parts = node.data.split(/(?<=[(,.=_])(?=\S)|(?<=[a-z0-9])(?=[A-Z][a-z])/);
+      node.replaceWith(...parts.flatMap((part, i) => (i ? [make("wbr"), part] : [part])));
+    }
+  }
+
   function sections(mark, number) {
     const rows = [...mark.parentElement.querySelectorAll(":scope > section > section:has(> .twins)")];
     const groups = [...mark.parentElement.querySelectorAll(":scope > section")];
@@ -140,17 +150,8 @@
           group.classList.toggle("find-out", active && !left);
         }
       });
+    for (const code of mark.parentElement.querySelectorAll(":scope > section td code")) soften(code);
     mark.remove();
-  }
-
-  /* Places where long code may break: after ( , . = _ and before a capital in CamelCase. */
-  function soften(cell) {
-    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
-    while (walker.nextNode()) if (/\S{13}/.test(walker.currentNode.data)) found.push(walker.currentNode);
-    for (const node of found) {
-      const parts = node.data.split(/(?<=[(,.=_])(?=\S)|(?<=[a-z0-9])(?=[A-Z][a-z])/);
-      node.replaceWith(...parts.flatMap((part, i) => (i ? [make("wbr"), part] : [part])));
-    }
   }
 
   function table(element, number) {
