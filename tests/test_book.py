@@ -616,6 +616,225 @@ def test_drawer_opens_on_a_narrow_screen(context: BrowserContext, chapter: str) 
     page.wait_for_function("!document.getElementById('pst-primary-sidebar-modal').open")
 
 
+# ------------------------------------------------------------------------ rows to be found
+
+ROSETTA = "book/rosetta.html"
+LEDGER = """<table class="findable ledger"><thead><tr>
+<th>Topic</th><th>What</th><th>Keras</th><th>How far apart</th></tr></thead>
+<tbody>{}</tbody></table>
+"""
+FIGURES = [
+    ("Layers", "b", "0.5"),
+    ("Losses", "c", "1e-3"),
+    ("Layers", "a", ""),
+    ("Data", "d", "20"),
+]
+
+
+@pytest.fixture
+def rosetta(context: BrowserContext, site: str) -> Page:
+    """The page Rosetta; what it asks of another host, or says in the console, fails the test."""
+    found: list[str] = []
+    context.on("request", lambda r: r.url.startswith((site, "data:")) or found.append(r.url))
+    page = context.new_page()
+    page.on("console", lambda m: m.type in ("error", "warning") and found.append(m.text))
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.goto(site + ROSETTA)
+    yield page
+    assert not found
+
+
+def tasks(page: Page) -> list[str]:
+    """The rows that are shown."""
+    return page.locator("section:has(> .twins) > h3").evaluate_all(
+        "all => all.filter((e) => e.checkVisibility()).map((e) => e.firstChild.textContent)"
+    )
+
+
+def box(page: Page):
+    """The box to type into."""
+    return page.get_by_role("searchbox", name="Find")
+
+
+def test_typing_shows_the_rows_that_hold_the_words(rosetta: Page) -> None:
+    count, every = rosetta.locator(".finder-count"), len(tasks(rosetta))
+    assert count.inner_text() == f"{every} rows"
+    for words, task in [
+        ("leaky", "Leaky ReLU"),
+        ("LeakyReLU(", "Leaky ReLU"),
+        ("torch.nn.functional.one_hot", "One-hot vectors"),
+        ("keras.layers.Dense bias=False", "A dense layer without biases"),
+        (".permute", "Reorder axes: channels last to channels first"),
+        ("regulariz", "A penalty on large weights"),
+        ("standardize", "Standardise, with the training set's numbers"),
+    ]:
+        box(rosetta).fill(words)
+        left = [text.replace("’", "'") for text in tasks(rosetta)]
+        assert task in left, words
+        assert len(left) < every
+        assert count.inner_text() == f"{len(left)} of {every} rows"
+        assert not rosetta.locator("table").first.is_visible()  # the indexes make room
+    box(rosetta).fill("no such thing")
+    assert count.inner_text() == f"none of {every} rows"
+    box(rosetta).press("Escape")
+    assert len(tasks(rosetta)) == every
+    assert box(rosetta).input_value() == ""
+    assert rosetta.locator("table").first.is_visible()
+
+
+def test_topics_narrow_the_rows(rosetta: Page) -> None:
+    every = len(tasks(rosetta))
+    button = rosetta.locator(".finder-topics button", has_text="Losses")
+    button.focus()
+    rosetta.keyboard.press("Enter")
+    few = tasks(rosetta)
+    assert 0 < len(few) < every
+    assert button.get_attribute("aria-pressed") == "true"
+    box(rosetta).fill("hinge")
+    assert tasks(rosetta) == ["Hinge loss"]
+    box(rosetta).fill("")
+    button.click()
+    assert len(tasks(rosetta)) == every
+
+
+def test_a_search_can_be_sent(rosetta: Page, context: BrowserContext) -> None:
+    box(rosetta).fill("loss mean")
+    rosetta.locator(".finder-topics button", has_text="Losses").click()
+    other = context.new_page()
+    other.goto(rosetta.url)
+    assert box(other).input_value() == "loss mean"
+    assert tasks(other) == tasks(rosetta)
+    box(other).press("Escape")
+    assert "?" not in other.url
+
+
+def test_enter_goes_to_the_first_row(rosetta: Page) -> None:
+    box(rosetta).fill("dropout")
+    box(rosetta).press("Enter")
+    first = tasks(rosetta)[0]
+    here = rosetta.evaluate("document.activeElement.querySelector('h3').firstChild.textContent")
+    assert here == first
+    line = rosetta.locator(".finder").bounding_box()
+    top = rosetta.locator("h3", has_text=first).first.bounding_box()["y"]
+    assert line["y"] + line["height"] <= top < WIDE["height"]
+
+
+def test_the_index_leads_to_its_row(rosetta: Page, site: str) -> None:
+    link = rosetta.locator("#by-pytorch-name a", has_text="Leaky ReLU").first
+    row = rosetta.locator(link.get_attribute("href"))
+    link.click()
+    line = rosetta.locator(".finder").bounding_box()
+    assert line["y"] + line["height"] <= row.locator("h3").bounding_box()["y"] < WIDE["height"]
+    rosetta.goto(f"{site}{ROSETTA}?find=gelu#leaky-relu")  # left out, but named by the link
+    assert rosetta.locator("#leaky-relu").is_visible()
+    rosetta.goto(f"{site}{ROSETTA}")
+    more = rosetta.locator("#by-keras-name a[href^='?find=']").first
+    many = int(more.inner_text().removeprefix("all "))
+    more.click()
+    rosetta.wait_for_url("**?find=*")
+    assert len(tasks(rosetta)) >= many
+
+
+def test_print_shows_every_row(rosetta: Page) -> None:
+    every = len(tasks(rosetta))
+    box(rosetta).fill("leaky")
+    rosetta.emulate_media(media="print")
+    assert len(tasks(rosetta)) == every
+    assert not rosetta.locator(".finder").is_visible()
+
+
+def test_without_javascript_every_row_is_read(browser: Browser, site: str) -> None:
+    context = browser.new_context(viewport=WIDE, java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(site + ROSETTA)
+        assert page.locator("section:has(> .twins)").last.is_visible()
+        assert page.locator("#by-keras-name table").is_visible()
+        assert page.locator(".finder").count() == 0
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def ledger(context: BrowserContext, chapter: str) -> Page:
+    """A chapter with a small table of the kind that chapter 13 prints."""
+    rows = "".join(
+        f'<tr data-topic="{topic}"><td data-label="Topic">{topic}</td><td data-label="What">{what}'
+        f'</td><td data-label="Keras">as it comes</td><td data-label="How far apart"'
+        f' data-value="{value}">about {value}</td></tr>'
+        for topic, what, value in FIGURES
+    )
+    output = '<div class="cell container"><div class="cell_output"><div class="text_html">{}'
+    output = output.format(LEDGER.format(rows)) + "</div></div></div>"
+
+    def add(route) -> None:
+        body = route.fetch().text()
+        route.fulfill(body=body.replace("</h1>", f"</h1>{output}", 1), content_type="text/html")
+
+    context.route(f"{chapter}*", add)
+    page = context.new_page()
+    page.goto(chapter)
+    return page
+
+
+def whats(page: Page) -> str:
+    """The rows of the ledger that are shown, in order."""
+    cells = page.locator("table.ledger tbody td:nth-child(2)")
+    return "".join(
+        cells.evaluate_all("all => all.filter(e => e.checkVisibility()).map(e => e.textContent)")
+    )
+
+
+def test_a_ledger_is_searched_filtered_and_sorted(ledger: Page) -> None:
+    assert whats(ledger) == "bcad"
+    assert ledger.locator(".finder-count").inner_text() == "4 rows"
+    topics = ledger.locator(".finder-topics button")
+    assert topics.all_inner_texts() == ["All", "Layers", "Losses", "Data"]
+    topics.nth(1).click()
+    assert whats(ledger) == "ba"
+    assert ledger.locator(".finder-count").inner_text() == "2 of 4 rows"
+    topics.first.click()
+    box(ledger).fill("1e-3")
+    assert whats(ledger) == "c"
+    box(ledger).press("Escape")
+    far = ledger.get_by_role("button", name="How far apart")
+    for order, sort in [("cbda", "ascending"), ("dbca", "descending"), ("bcad", None)]:
+        far.click()
+        assert whats(ledger) == order  # a row without a figure stands last
+        assert far.locator("xpath=..").get_attribute("aria-sort") == sort
+    ledger.get_by_role("button", name="What").click()
+    assert whats(ledger) == "abcd"
+
+
+def test_a_ledger_becomes_cards_on_a_narrow_screen(ledger: Page) -> None:
+    assert ledger.locator("table.ledger thead").is_visible()
+    ledger.set_viewport_size(NARROW)
+    assert not ledger.locator("table.ledger thead").is_visible()
+    assert ledger.evaluate("document.scrollingElement.scrollWidth") <= NARROW["width"]
+    caption = "e => getComputedStyle(e, '::before').content"
+    assert ledger.locator("table.ledger td").nth(3).evaluate(caption) == '"How far apart"'
+
+
+def test_the_books_own_ledgers_keep_the_contract(context: BrowserContext, site: str) -> None:
+    """Each cell says its column, each row its topic, as the cards and the buttons need."""
+    for name in READ:
+        if 'class="findable' not in (SITE / name).read_text(encoding="utf8"):
+            continue
+        page = context.new_page()
+        page.goto(site + name)
+        wrong = page.locator("table.findable").evaluate_all(
+            """all => all.flatMap((table) => {
+              const heads = [...table.tHead.rows[0].cells].map((e) => e.textContent.trim());
+              return [...table.tBodies[0].rows].filter((row) => !row.dataset.topic
+                || row.cells.length !== heads.length
+                || [...row.cells].some((cell, i) => cell.dataset.label !== heads[i]))
+                .map((row) => row.textContent);
+            })"""
+        )
+        assert not wrong, f"{name}: {wrong}"
+        assert page.locator(".finder").count() == page.locator("table.findable").count()
+
+
 # --------------------------------------------------------------------- how the twins are paired
 
 

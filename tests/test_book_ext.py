@@ -18,6 +18,7 @@ def load(name: str):
 
 
 helpers_page, remote, stamp = load("helpers_page"), load("remote"), load("stamp")
+rosetta = load("rosetta")
 
 # --------------------------------------------------------------------------------- the remote
 
@@ -219,3 +220,113 @@ def test_a_name_borrowed_from_another_module_points_there() -> None:
     assert "### `thing`\n\nThe same as in `helpers.other`." in page
     with pytest.raises(helpers_page.MissingDocstring, match="does not define it"):
         helpers_page.module_page(source.replace("helpers.other", "numpy"), "helpers.this")
+
+
+# ------------------------------------------------------------------------------- Rosetta
+
+TOPIC = """
+topic = "Layers"
+about = "All of them."
+setup = "x = 1"
+
+[[row]]
+task = "A dense layer"
+setup = "n = 3"
+keras = "layer = layers.Dense(3)"
+torch = "layer = nn.Linear(6, 3)"
+carry = "copy_weights(k.layer, t.layer)"
+same = ["layer(x)", "layer(x.mT)"]
+note = "They turn it round."
+chapter = "01_concepts: One layer: $y = f(x)$"
+
+[[row]]
+task = "Use it"
+keras = '''
+y = ops.relu(layers.Dense(3)(x))
+z = y.sum() + np.pi + self.scale
+'''
+torch = '''
+y = F.relu(nn.Linear(6, 3)(x))
+z = y.sum()
+'''
+same = "z"
+chapter = "02_activations: Eight bends"
+"""
+
+
+@pytest.fixture
+def topic(tmp_path: Path):
+    """A topic of two rows, of whose chapters one exists."""
+    (tmp_path / "01_concepts.ipynb").touch()
+    path = tmp_path / "01_layers.toml"
+    path.write_text(TOPIC)
+    return rosetta.read_topic(path)
+
+
+def test_a_topic_is_read_with_what_its_rows_share(topic) -> None:
+    first, second = topic.rows
+    assert (first.task, first.topic, first.shared) == ("A dense layer", "Layers", "x = 1")
+    assert first.same == ("layer(x)", "layer(x.mT)")
+    assert second.same == ("z", "z")
+    assert second.keras.startswith("y =") and second.keras.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "named"),
+    [
+        ('same = "z"', "", "Use it.*same"),
+        ('task = "Use it"', 'task = "Use it"\ncolour = "red"', "Use it.*colour"),
+        ("nn.Linear(6, 3)", "nn.Linear(6, 3", "A dense layer"),
+    ],
+)
+def test_a_row_that_cant_be_shown_is_named(tmp_path, right, wrong, named) -> None:
+    path = tmp_path / "topic.toml"
+    path.write_text(TOPIC.replace(right, wrong, 1))
+    with pytest.raises(rosetta.RowError, match=named):
+        rosetta.read_topic(path)
+
+
+def test_row_page_shows_task_code_note_and_chapter(topic, tmp_path: Path) -> None:
+    page = rosetta.topic_page(topic, tmp_path)
+    for part in (
+        "## Layers\n\nAll of them.",
+        "### A dense layer",
+        ":::{twins}\n```python\nlayer = layers.Dense(3)\n```\n\n```python\nlayer = nn.Linear(6, 3)",
+        "They turn it round.",
+        "[Chapter 1: One layer: $y = f(x)$](../notebooks/01_concepts.ipynb#one-layer-)",
+        "\n\nChapter 2: Eight bends\n\n",  # it doesn't exist, so no link
+        'data-find="keras.layers.Dense torch.nn.Linear"',
+        "n = 3\n",
+        "copy_weights(k.layer, t.layer)",
+        "layer(x)\nlayer(x.mT)",
+    ):
+        assert part in page, part
+
+
+def test_names_are_those_of_the_frameworks(topic) -> None:
+    assert rosetta.names(topic.rows[1].keras) == [
+        (1, "layers.Dense"),
+        (1, "ops.relu"),
+        (2, ".sum()"),
+    ]
+    assert rosetta.names("class A(nn.Module):\n    def forward(self, x): ...") == [
+        (1, "nn.Module"),
+        (2, ".forward()"),
+    ]
+    assert rosetta.full("F.relu") == "torch.nn.functional.relu"
+    assert rosetta.full(".sum()") == ".sum()"
+
+
+def test_the_index_answers_line_by_line(topic) -> None:
+    found = rosetta.index(topic.rows, "keras")
+    assert list(found) == ["layers.Dense", "ops.relu", ".sum()"]
+    assert found["layers.Dense"][0][0] == "nn.Linear"
+    assert found["layers.Dense"][1] == topic.rows
+    assert found[".sum()"][0] == [".sum()"]
+    back = rosetta.index(topic.rows, "torch")
+    assert back["nn.Linear"][0][0] == "layers.Dense"
+    page = rosetta.index_page(topic.rows, "keras")
+    assert "## By Keras name" in page
+    assert "| `.sum()` | `.sum()` | [Use it](#use-it) |" in page
+    many = rosetta.index_page(topic.rows * 2, "keras")
+    assert '<a href="?find=layers.Dense">all 4</a>' in many

@@ -1,0 +1,199 @@
+/* A search box above many rows, which shows those that hold all the words typed.
+
+   Where a page has <div class="find-here">, the rows are the sections with twins after it (the page
+   Rosetta). A table of class `findable` gets a box of its own: its rows are those of its body, its
+   topics their data-topic; a click on a header sorts, by the cells' data-value where they have one.
+   What isn't seen but should be found stands in data-find. Rows that are left out get the class
+   `find-out`, which hides them on the screen and not in print. The words and the topic stand in the
+   address (?find=, ?topic=), so that it can be sent to somebody; ?q= is Sphinx' own. Without this
+   script all is shown. */
+(() => {
+  "use strict";
+  const make = (tag, props = {}, ...inside) => {
+    const element = Object.assign(document.createElement(tag), props);
+    element.append(...inside);
+    return element;
+  };
+
+  /* Lower case; British and American spelling alike. */
+  const plain = (text) => text.toLowerCase().replace(/\s+/g, " ");
+  const alike = (text) => text.replace(/is(e|ing|ation)/g, "iz$1").replace(/our\b/g, "or");
+
+  function textOf(row) {
+    const copy = row.cloneNode(true);
+    for (const part of copy.querySelectorAll(".headerlink, .twin-label, .check, button")) part.remove();
+    const hidden = [...copy.querySelectorAll("[data-find]")].map((e) => e.dataset.find);
+    const text = plain([copy.textContent, ...hidden].join(" "));
+    return `${text} ${alike(text)}`;
+  }
+
+  /* `place`: what the box stands before; `rows`: [{ element, topic }]; `also(active)`: what else. */
+  function finder(place, rows, number, also = () => {}) {
+    const key = (name) => name + (number || "");
+    for (const row of rows) row.text = textOf(row.element) + plain(` ${row.topic}`);
+    let topic = "";
+
+    const id = `find-${number}`;
+    const input = make("input", { type: "search", id, autocomplete: "off", spellcheck: false });
+    input.setAttribute("enterkeyhint", "search");
+    const label = make("label", { htmlFor: id, textContent: "Find" });
+    const count = make("output", { className: "finder-count" });
+    count.setAttribute("for", id);
+    const line = make("div", { className: "finder" }, label, input, count);
+    line.setAttribute("role", "search");
+    const top = make("div", { className: "finder-top" });
+    const names = [...new Set(rows.map((row) => row.topic))].filter(Boolean);
+    const group = make("div", { className: "finder-topics" });
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "Topic");
+    const buttons = ["", ...names].map((name) => {
+      const button = make("button", { type: "button", textContent: name || "All" });
+      button.addEventListener("click", () => {
+        topic = topic === name ? "" : name;
+        apply({ home: true });
+      });
+      return button;
+    });
+    if (names.length > 1) group.append(...buttons);
+
+    function apply({ home = false, remember = true } = {}) {
+      const words = plain(input.value).split(" ").map((w) => w.replace(/\(\)?$/, "")).filter(Boolean);
+      let found = 0;
+      for (const row of rows) {
+        const hit = (!topic || row.topic === topic)
+          && words.every((w) => row.text.includes(w) || row.text.includes(alike(w)));
+        row.element.classList.toggle("find-out", !hit);
+        found += hit;
+      }
+      const active = Boolean(topic || words.length);
+      also(active);
+      count.textContent = !active ? `${rows.length} rows`
+        : found ? `${found} of ${rows.length} rows` : `none of ${rows.length} rows`;
+      buttons.forEach((button, i) => {
+        button.setAttribute("aria-pressed", String(["", ...names][i] === topic));
+      });
+      if (remember) {
+        const url = new URL(location.href);
+        for (const [name, value] of [["find", input.value.trim()], ["topic", topic]]) {
+          if (value) url.searchParams.set(key(name), value);
+          else url.searchParams.delete(key(name));
+        }
+        if (active) url.hash = "";
+        try { history.replaceState(history.state, "", url); } catch { /* a page without an address */ }
+      }
+      if (home && top.getBoundingClientRect().top < 0) {
+        top.scrollIntoView({ block: "start", behavior: "instant" });
+      }
+    }
+
+    function clear() {
+      input.value = topic = "";
+      apply({ home: true });
+    }
+
+    input.addEventListener("input", () => apply({ home: true }));
+    input.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") {
+        event.preventDefault();
+        clear();
+      } else if (event.key === "Enter") {
+        const first = rows.find((row) => !row.element.classList.contains("find-out"))?.element;
+        if (!first) return;
+        first.tabIndex = -1;
+        first.focus({ preventScroll: true });
+        first.scrollIntoView({ block: "start", behavior: "instant" });
+      }
+    });
+
+    /* A link to a row that is left out brings all rows back. */
+    function reveal() {
+      const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+      if (!target?.closest(".find-out")) return;
+      input.value = topic = "";
+      apply({ remember: false });
+      target.scrollIntoView({ block: "start", behavior: "instant" });
+    }
+
+    place.before(top, line, group);
+    const asked = new URLSearchParams(location.search);
+    input.value = asked.get(key("find")) ?? "";
+    topic = names.includes(asked.get(key("topic"))) ? asked.get(key("topic")) : "";
+    apply({ remember: false });
+    reveal();
+    addEventListener("hashchange", reveal);
+    return line;
+  }
+
+  /* Places where long code may break: after ( , . = _ and before a capital in CamelCase. */
+  function soften(cell) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (walker.nextNode()) if (/\S{13}/.test(walker.currentNode.data)) found.push(walker.currentNode);
+    for (const node of found) {
+      const parts = node.data.split(/(?<=[(,.=_])(?=\S)|(?<=[a-z0-9])(?=[A-Z][a-z])/);
+      node.replaceWith(...parts.flatMap((part, i) => (i ? [make("wbr"), part] : [part])));
+    }
+  }
+
+  function sections(mark, number) {
+    const rows = [...mark.parentElement.querySelectorAll(":scope > section > section:has(> .twins)")];
+    const groups = [...mark.parentElement.querySelectorAll(":scope > section")];
+    const between = [];
+    for (let e = mark.nextElementSibling; e && e.tagName !== "SECTION"; e = e.nextElementSibling) {
+      between.push(e);
+    }
+    const titled = (group) => group.querySelector("h2").firstChild.textContent.trim();
+    finder(mark, rows.map((element) => ({ element, topic: titled(element.parentElement) })), number,
+      (active) => {
+        for (const element of between) element.classList.toggle("find-out", active);
+        for (const group of groups) {
+          const left = group.querySelector(":scope > section:not(.find-out)");
+          group.classList.toggle("find-out", active && !left);
+        }
+      });
+    for (const code of mark.parentElement.querySelectorAll(":scope > section td code")) soften(code);
+    mark.remove();
+  }
+
+  function table(element, number) {
+    const body = element.tBodies[0], original = [...body.rows];
+    const rows = original.map((row) => ({ element: row, topic: row.dataset.topic ?? "" }));
+    finder(element, rows, number);
+    for (const row of original) for (const cell of row.cells) soften(cell);
+    const heads = [...(element.tHead?.rows[0]?.cells ?? [])];
+    const value = (row, i) => {
+      const cell = row.cells[i], text = cell.dataset.value ?? cell.textContent.trim();
+      const number = text === "" ? NaN : Number(text);
+      return { text, number, last: text === "" || text === "nan" };
+    };
+    heads.forEach((head, i) => {
+      const button = make("button", { type: "button", textContent: head.textContent.trim() });
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const before = head.getAttribute("aria-sort");
+        for (const other of heads) other.removeAttribute("aria-sort");
+        const way = { null: "ascending", ascending: "descending" }[before];
+        if (!way) return body.append(...original);
+        head.setAttribute("aria-sort", way);
+        const sign = way === "ascending" ? 1 : -1;
+        const sorted = original.map((row) => [row, value(row, i)]).sort(([, a], [, b]) => {
+          if (a.last || b.last) return a.last - b.last;
+          const numbers = !Number.isNaN(a.number) && !Number.isNaN(b.number);
+          if (numbers) return sign * (a.number === b.number ? 0 : a.number - b.number);
+          if (Number.isNaN(a.number) !== Number.isNaN(b.number)) { /* numbers before words */
+            return sign * (Number.isNaN(a.number) - Number.isNaN(b.number));
+          }
+          return sign * a.text.localeCompare(b.text, "en");
+        });
+        body.append(...sorted.map(([row]) => row));
+      });
+    });
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    let number = 0;
+    for (const mark of document.querySelectorAll(".find-here")) sections(mark, number++);
+    for (const element of document.querySelectorAll("table.findable")) {
+      if (element.tBodies.length) table(element, number++);
+    }
+  });
+})();
