@@ -1,0 +1,90 @@
+"""The ledger as a table: as text in a terminal, as HTML in Jupyter and on the page."""
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import Measured, Value
+
+__all__ = ["Table", "find", "show"]
+
+HEAD = ("what", "Keras default", "PyTorch default", "apart", "of what", "reconciled by", "then")
+
+
+def _apart(value: Value, row: Measured) -> str:
+    """A difference as text that another processor prints alike: two digits, one in float32."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.{1 if row.entry.float32 or value < 1e-6 else 2}g}"
+
+
+def _left(row: Measured) -> str:
+    """What is left when reconciled: a bound, never the rounding itself."""
+    if row.after is None:
+        return "stays apart"
+    if isinstance(row.after, str):
+        return row.after
+    return f"≤ {row.entry.bound:.0e}" if row.entry.bound else "0"
+
+
+def cells(row: Measured) -> tuple[str, ...]:
+    """One row of the table, in the order of `HEAD`."""
+    e = row.entry
+    before = _apart(row.before, row) if row.differs else "the same"
+    return e.name, e.keras, e.torch, before, e.unit, e.mend, _left(row)
+
+
+def find(measured: Iterable[Measured], text: str) -> list[Measured]:
+    """The rows that contain every word of `text`, in capitals or not, anywhere in the row."""
+    words = text.casefold().split()
+
+    def said(row: Measured) -> str:
+        return " ".join([row.entry.topic, row.entry.chapter, *cells(row)]).casefold()
+
+    return [row for row in measured if all(word in said(row) for word in words)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measured rows, ready to be looked at."""
+
+    rows: list[Measured]
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return "No row of the ledger says that."
+        width = max(len(row.entry.name) for row in self.rows)
+        lines, topic = [], ""
+        for row in self.rows:
+            name, _, _, before, _, mend, after = cells(row)
+            if row.entry.topic != topic:
+                topic = row.entry.topic
+                lines.append(f"{topic}:")
+            lines.append(f"  {name:<{width}}  {before:>18}  {after:>11}  {mend}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return f"<p>{self}</p>"
+        head = "".join(f"<th>{title}</th>" for title in (*HEAD, "chapter"))
+        body = ""
+        for row in self.rows:
+            chapter = row.entry.chapter
+            link = f'<a href="{chapter}.html">{int(chapter.split("_")[0])}</a>'
+            tds = [html.escape(cell) for cell in cells(row)] + [link]
+            line = "".join(
+                f'<td data-label="{label}">{td}</td>'
+                for label, td in zip((*HEAD, "chapter"), tds, strict=True)
+            )
+            body += f'<tr data-topic="{html.escape(row.entry.topic)}">{line}</tr>\n'
+        return (
+            f'<table class="findable ledger"><thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}</tbody></table>"
+        )
+
+
+def show(measured: Iterable[Measured], text: str = "") -> Table:
+    """A table of the rows; with a text, of those that `find` finds."""
+    return Table(find(measured, text))
