@@ -252,7 +252,7 @@ def depthwise(kernel: Tensor) -> Tensor:
     keras="kernel is (height, width, C, 2)",
     torch="groups=C, weight is (2 C, 1, height, width)",
     mend="kernel.permute(2, 3, 0, 1).flatten(0, 1)[:, None]",
-    unit="outputs; left: copied by permute(3, 2, 0, 1)",
+    unit="outputs; before: copied by permute(3, 2, 0, 1)",
 )
 def depthwise_kernel():
     conv, x = layers.DepthwiseConv2D(3, depth_multiplier=2), draw(2, 8, 8, 3)
@@ -284,7 +284,7 @@ def separable():
     keras="rows in the order (height, width, channels)",
     torch="columns in the order (channels, height, width)",
     mend="kernel.reshape(H, W, C, -1).permute(2, 0, 1, 3).flatten(0, 2).T",
-    unit="outputs; left: kernel.T",
+    unit="outputs; before: kernel.T",
     chapter="08_convolution",
 )
 def flatten_dense():
@@ -560,7 +560,7 @@ def groupnorm_epsilon():
     keras="groups=32",
     torch="num_groups has to be given",
     mend="groups=, as in PyTorch",
-    unit="outputs for 64 channels; left: 32 against 8 groups",
+    unit="outputs for 64 channels; before: 32 against 8 groups",
 )
 def groupnorm_groups():
     assert refusal(nn.GroupNorm) == "TypeError"
@@ -718,7 +718,7 @@ def lstm_kernels():
     keras="one",
     torch="bias_ih_l0 + bias_hh_l0, both drawn at random",
     mend="bias_ih_l0 = bias, bias_hh_l0 = 0",
-    unit="outputs; left: the second as drawn",
+    unit="outputs; before: the second as drawn",
 )
 def lstm_biases():
     lstm, x = drawn(layers.LSTM(4, return_sequences=True), (None, 7, 5)), draw(3, 7, 5)
@@ -831,7 +831,7 @@ def attentions() -> tuple[layers.Layer, nn.MultiheadAttention, Tensor]:
     keras="four kernels: (E, heads, key_dim) thrice, (heads, key_dim, E)",
     torch="in_proj_weight (3 E, E), out_proj.weight (E, E)",
     mend="kernel.reshape(E, E).T, the first three by torch.cat",
-    unit="outputs; left: without .T",
+    unit="outputs; before: without .T",
 )
 def attention_kernels():
     ours, theirs, x = attentions()
