@@ -24,7 +24,7 @@ from .yardstick import draw, drawn, gap, values
 
 row = partial(entry, "Activations", unit="outputs from -6 to 6", chapter="02_activations")
 
-LINE = torch.linspace(-6, 6, 601, dtype=torch.float64)
+LINE = torch.linspace(-6, 6, 601, dtype=torch.float64, device="cpu")
 
 
 def line() -> Tensor:
