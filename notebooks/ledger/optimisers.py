@@ -16,6 +16,7 @@ from torch.optim import lr_scheduler, swa_utils
 from helpers import parity
 
 from . import entry
+from .yardstick import refusal
 
 K, T = keras.optimizers, torch.optim
 NOISE = np.random.default_rng(0).normal(size=(50, 20))
@@ -60,19 +61,10 @@ def apart(ours, theirs):
     return np.abs(ours - theirs).max() / max(np.abs(p - p[0]).max() for p in (ours, theirs))
 
 
-def compare(make_keras, make_torch, gradients=GRADIENTS, torch_each=None, start=1.0):
+def compare(make_keras, make_torch, gradients=GRADIENTS, start=1.0):
     """How far apart the two paths are."""
     ours = keras_path(make_keras, gradients, start=start)
-    return apart(ours, torch_path(make_torch, gradients, torch_each, start))
-
-
-def refusal(call):
-    """The name of the error that `call` raises."""
-    try:
-        call()
-    except Exception as error:
-        return type(error).__name__
-    raise AssertionError("nothing was refused")
+    return apart(ours, torch_path(make_torch, gradients, start=start))
 
 
 class TorchRule(torch.optim.Optimizer):
@@ -243,18 +235,23 @@ def adagrad_epsilon():
     return compare(ours, theirs), compare(partial(ours, epsilon=TINY), partial(theirs, eps=TINY))
 
 
-def keras_eps(optimizer, t):
-    """Keras adds epsilon before the correction of the mean square: what that is after it."""
-    optimizer.param_groups[0]["eps"] = 1e-7 / (1 - 0.999 ** (t + 1)) ** 0.5
+class KerasAdam(T.Adam):
+    """Keras' Adam: it adds epsilon before the correction of the mean square."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            t = float(self.state[group["params"][0]].get("step", 0)) + 1
+            group["eps"] = 1e-7 / (1 - 0.999**t) ** 0.5  # what Keras' amounts to after it
+        return super().step(closure)
 
 
-EPS = "before each step eps = 1e-7 / sqrt(1 - 0.999**t)"
+EPS = "before step t: eps = 1e-7 / sqrt(1 - 0.999**t)"
 
 
 @row("Adam, epsilon", keras="epsilon=1e-7, uncorrected", torch="eps=1e-8, corrected", mend=EPS)
 def adam_epsilon():
-    both = partial(K.Adam, 0.01), partial(T.Adam, lr=0.01)
-    return compare(*both), compare(*both, torch_each=keras_eps)
+    ours = partial(K.Adam, 0.01)
+    return compare(ours, partial(T.Adam, lr=0.01)), compare(ours, partial(KerasAdam, lr=0.01))
 
 
 @row(
@@ -264,8 +261,8 @@ def adam_epsilon():
     mend=EPS,
 )
 def adam_place():
-    both = partial(K.Adam, 0.01), partial(T.Adam, lr=0.01, eps=1e-7)
-    return compare(*both), compare(*both, torch_each=keras_eps)
+    ours, theirs = partial(K.Adam, 0.01), partial(T.Adam, lr=0.01, eps=1e-7)
+    return compare(ours, theirs), compare(ours, partial(KerasAdam, lr=0.01))
 
 
 @row(
@@ -275,8 +272,9 @@ def adam_place():
     mend=EPS,
 )
 def adam_small_gradients():
-    both = partial(K.Adam, 0.01), partial(T.Adam, lr=0.01), 1e-6 * GRADIENTS
-    return compare(*both), compare(*both, torch_each=keras_eps)
+    ours, small = partial(K.Adam, 0.01), 1e-6 * GRADIENTS
+    before, after = (compare(ours, partial(make, lr=0.01), small) for make in (T.Adam, KerasAdam))
+    return before, after
 
 
 @row(
