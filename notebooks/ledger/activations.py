@@ -72,7 +72,7 @@ def gelu_operation():
 
 @row(
     "PReLU, the first slope",
-    keras='alpha_initializer="zeros"',
+    keras='alpha_initializer="Zeros"',
     torch="init=0.25",
     mend="alpha_initializer=Constant(0.25)",
 )

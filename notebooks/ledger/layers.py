@@ -326,6 +326,20 @@ def max_pool_2():
 
 
 @row(
+    'MaxPooling2D(3, 2, padding="same"), even side',
+    keras="pads the right and below by 1, nothing else",
+    torch="padding=1 pads all four sides",
+    mend="padding=0, ceil_mode=True",
+    chapter="08_convolution",
+)
+def max_pool_3():
+    x = draw(2, 8, 8, 3)
+    ours = nchw(layers.MaxPooling2D(3, 2, padding="same")(x))
+    before = gap(ours, nn.MaxPool2d(3, 2, padding=1)(nchw(x)))
+    return before, gap(ours, nn.MaxPool2d(3, 2, ceil_mode=True)(nchw(x)))
+
+
+@row(
     'MaxPooling2D(5, 2, padding="same"), even side',
     keras="pads the left and above by 1, the right and below by 2",
     torch="padding=2 pads all four sides by 2",
@@ -375,7 +389,7 @@ def average_pool_edge():
 @row(
     "UpSampling2D, bilinear",
     keras="corners as pixels, not as points",
-    torch="align_corners=False: the same",
+    torch="align_corners=None: as False, the same",
     mend="nothing to do",
 )
 def upsampling():
@@ -505,7 +519,7 @@ def batchnorm_frozen():
     keras="answers beta, whatever the example",
     torch="refuses, in training",
     mend="none: leave it out, drop_last=True",
-    unit="",
+    unit="outputs in training",
     chapter="08_convolution",
 )
 def batchnorm_of_one():
@@ -639,22 +653,49 @@ def dropout_seed():
 @row(
     "Dropout after a convolution",
     keras="the mask runs over (N, height, width, channels)",
-    torch="over (N, channels, height, width)",
-    mend="permute, drop, permute back",
+    torch="over (N, channels, height, width), as the memory lies",
+    mend="x.contiguous(memory_format=torch.channels_last)",
     unit="outputs for ones, rate 0.5, one seed",
     chapter="08_convolution",
 )
 def dropout_picture():
-    x, drop = torch.ones(2, 5, 5, 4), nn.Dropout(0.5)
+    x, theirs = torch.ones(2, 5, 5, 4), nn.Dropout(0.5)
     torch.manual_seed(1)
-    ours = layers.Dropout(0.5)(x, training=True)
+    ours = nchw(layers.Dropout(0.5)(x, training=True))
     torch.manual_seed(1)
-    before = gap(ours, nhwc(drop(nchw(x).contiguous())))
+    before = gap(ours, theirs(nchw(x).contiguous()))
     torch.manual_seed(1)
-    return before, gap(ours, nhwc(nchw(drop(nhwc(nchw(x))))))
+    return before, gap(ours, theirs(nchw(x).contiguous(memory_format=torch.channels_last)))
+
+
+@row(
+    "SpatialDropout2D, the mask",
+    keras="drawn by a generator of its own, always",
+    torch="Dropout2d: by torch's",
+    mend="none: only the law is the same",
+    unit="outputs for ones, rate 0.5, one global seed",
+)
+def spatial_dropout_mask():
+    x = torch.ones(4, 5, 5, 16)
+    torch.manual_seed(1)
+    ours = layers.SpatialDropout2D(0.5)(x, training=True)
+    torch.manual_seed(1)
+    return gap(ours, nhwc(nn.Dropout2d(0.5)(nchw(x)))), None
 
 
 # Embedding.
+
+
+@row(
+    "Embedding, the table's axes",
+    keras="(tokens, units)",
+    torch="(tokens, units)",
+    mend="nothing to do",
+)
+def embedding_table():
+    ours, tokens = drawn(layers.Embedding(10, 4), (None, 1)), torch.tensor([[3, 1], [9, 0]])
+    apart = gap(ours(tokens), put(nn.Embedding(10, 4), weight=values(ours)[0])(tokens))
+    return apart, apart
 
 
 @row(

@@ -256,7 +256,7 @@ def hinge():
 )
 def hinge_labels():
     y, x = errors()
-    y = (y > 0).to(y)
+    y, x = (y > 0).to(y), x + 2
     ours = losses.Hinge()(y, x)
     return tuple(gap(ours, F.relu(1 - each * x).mean()) for each in (y, 2 * y - 1))
 
@@ -288,7 +288,7 @@ def poisson():
 @row(
     "Poisson, epsilon",
     keras="1e-7 in the logarithm",
-    torch="log_input=False: eps=1e-8",
+    torch="eps=1e-8",
     mend="eps=1e-7",
     unit="loss of the rate 0 for the count 1",
 )
