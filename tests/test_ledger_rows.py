@@ -26,8 +26,10 @@ CHAPTERS = {
     "02_activations",
     "03_losses",
     "05_optimisers",
+    "07_dense",
     "08_convolution",
     "12_weights",
+    "13_defaults",  # the ledger's own: no chapter before it tells
 }
 SAME = "nothing to do"
 

@@ -114,40 +114,47 @@ def softmax_axis():
 # Activations that are the same.
 
 SAME = {
-    "relu": nn.ReLU(),
-    "relu6": nn.ReLU6(),
-    "elu": nn.ELU(),
-    "celu": nn.CELU(),
-    "selu": nn.SELU(),
-    "silu": nn.SiLU(),
-    "gelu": nn.GELU(),
-    "mish": nn.Mish(),
-    "tanh": nn.Tanh(),
-    "sigmoid": nn.Sigmoid(),
-    "hard_sigmoid": nn.Hardsigmoid(),
-    "hard_silu": nn.Hardswish(),
-    "hard_tanh": nn.Hardtanh(),
-    "softplus": nn.Softplus(),
-    "softsign": nn.Softsign(),
-    "log_sigmoid": nn.LogSigmoid(),
-    "tanh_shrink": nn.Tanhshrink(),
-    "soft_shrink": nn.Softshrink(),
-    "hard_shrink": nn.Hardshrink(),
+    "02_activations": {
+        "relu": nn.ReLU(),
+        "elu": nn.ELU(),
+        "silu": nn.SiLU(),
+        "gelu": nn.GELU(),
+        "tanh": nn.Tanh(),
+        "sigmoid": nn.Sigmoid(),
+        "softplus": nn.Softplus(),
+    },
+    "13_defaults": {
+        "relu6": nn.ReLU6(),
+        "celu": nn.CELU(),
+        "selu": nn.SELU(),
+        "mish": nn.Mish(),
+        "hard_sigmoid": nn.Hardsigmoid(),
+        "hard_silu": nn.Hardswish(),
+        "hard_tanh": nn.Hardtanh(),
+        "hard_shrink": nn.Hardshrink(),
+        "soft_shrink": nn.Softshrink(),
+        "tanh_shrink": nn.Tanhshrink(),
+        "softsign": nn.Softsign(),
+        "log_sigmoid": nn.LogSigmoid(),
+    },
 }
 
 
 def same(name: str, theirs: nn.Module) -> tuple[float, float]:
+    """As they come, twice: there is nothing to mend."""
     apart = gap(layers.Activation(name)(line()), theirs(line()))
     return apart, apart
 
 
-for name, module in SAME.items():
-    row(
-        name,
-        keras=f'activation="{name}"',
-        torch=f"nn.{type(module).__name__}()",
-        mend="nothing to do",
-    )(partial(same, name, module))
+for chapter, pairs in SAME.items():
+    for name, theirs in pairs.items():
+        row(
+            name,
+            keras=f'activation="{name}"',
+            torch=f"nn.{type(theirs).__name__}()",
+            mend="nothing to do",
+            chapter=chapter,
+        )(partial(same, name, theirs))
 
 
 # How weights are drawn.
@@ -299,6 +306,7 @@ def glorot_normal():
     torch="normal_: std=1.0",
     mend="write it out in both",
     unit="standard deviation of 200,000 weights",
+    chapter="13_defaults",
 )
 def random_normal():
     theirs = nn.init.normal_(torch.empty(400, 500)).std()
@@ -312,6 +320,7 @@ def random_normal():
     torch="uniform_: a=0.0, b=1.0",
     mend="write them out in both",
     unit="mean of 200,000 weights",
+    chapter="13_defaults",
 )
 def random_uniform():
     theirs = nn.init.uniform_(torch.empty(400, 500)).mean()
@@ -324,6 +333,7 @@ def random_uniform():
     keras="stddev=0.05, cut at 2 stddev",
     torch="trunc_normal_: std=1.0, cut at a=-2.0 and b=2.0, whatever std is",
     mend="a=-2 * std, b=2 * std",
+    chapter="13_defaults",
 )
 def truncated_normal():
     ours, cuts = spread(TruncatedNormal()((400, 500))), ({}, {"a": -0.1, "b": 0.1})
@@ -337,6 +347,7 @@ def truncated_normal():
     torch="trunc_normal_: none is beyond the cut",
     mend="trunc_normal_, or clip",
     unit="weights beyond the cut, of a million",
+    chapter="13_defaults",
     bound=0,
 )
 def truncated_normal_cut():
@@ -353,7 +364,7 @@ def truncated_normal_cut():
     torch="normal, deviation 1",
     mend="embeddings_initializer=RandomNormal(stddev=1.0)",
     unit="standard deviation of 200,000 weights",
-    chapter="12_weights",
+    chapter="13_defaults",
 )
 def embedding():
     def deviation(**settings):
@@ -379,7 +390,7 @@ def fresh(layer: layers.Layer, *shapes: tuple[int | None, ...]) -> list[Tensor]:
     keras='"glorot_uniform": ±√(6 / (in + 4 units))',
     torch="±1 / √units",
     mend="nn.init.xavier_uniform_(lstm.weight_ih_l0)",
-    chapter="12_weights",
+    chapter="13_defaults",
 )
 def lstm_kernel():
     kernel, _, _ = fresh(layers.LSTM(125), (None, 7, 400))
@@ -394,7 +405,7 @@ def lstm_kernel():
     torch="±1 / √units",
     mend="nn.init.orthogonal_(lstm.weight_hh_l0)",
     unit="singular values",
-    chapter="12_weights",
+    chapter="13_defaults",
     bound=1e-12,
 )
 def lstm_recurrent_kernel():
@@ -432,7 +443,7 @@ def attention_start() -> tuple[Tensor, Tensor, nn.MultiheadAttention]:
     keras='three times "glorot_uniform": ±√(6 / (E + E))',
     torch="one matrix (3 E, E): ±√(6 / (E + 3 E))",
     mend="nn.init.xavier_uniform_ of each w in in_proj_weight.chunk(3)",
-    chapter="12_weights",
+    chapter="13_defaults",
 )
 def attention_projections():
     kernel, _, attention = attention_start()
@@ -447,7 +458,7 @@ def attention_projections():
     keras='"glorot_uniform": ±√(6 / (E + E))',
     torch="as Linear: ±1 / √E",
     mend="nn.init.xavier_uniform_(attention.out_proj.weight)",
-    chapter="12_weights",
+    chapter="13_defaults",
 )
 def attention_output():
     _, kernel, attention = attention_start()

@@ -14,6 +14,8 @@ import torch
 from keras import layers
 from torch import nn
 from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import parity
 
@@ -209,7 +211,8 @@ def freezing():
         p.requires_grad_(False)
     before = len(ours.trainable_variables) - trained_count(theirs)
     ours.layers[0].trainable = False
-    return before, len(ours.trainable_variables) - trained_count(theirs)
+    counts = len(ours.trainable_variables), trained_count(ours)  # both sides see it
+    return before, max(abs(n - trained_count(theirs)) for n in counts)
 
 
 @row(
@@ -373,6 +376,40 @@ def hooks():
 
 
 @row(
+    "FlopCounterMode",
+    keras="counts",
+    torch="counts",
+    mend="nothing to do",
+    unit="operations",
+)
+def flops():
+    def counted(model):
+        with FlopCounterMode(display=False) as counter:
+            model(draw(8, 4))
+        return counter.get_total_flops()
+
+    same = abs(counted(make_keras_model()) - counted(make_torch_model()))
+    return same, same
+
+
+@row(
+    "torch.utils.checkpoint",
+    keras="works on a layer",
+    torch="works on a layer",
+    mend="nothing to do",
+    unit="gradient of the kernel, with and without",
+)
+def checkpointing():
+    dense, x = layers.Dense(3), draw(8, 4)
+    (dense(x) ** 2).sum().backward()
+    plain = dense.kernel.value.grad.clone()
+    dense.zero_grad()
+    (checkpoint(dense, x, use_reentrant=False) ** 2).sum().backward()
+    same = gap(dense.kernel.value.grad, plain)
+    return same, same
+
+
+@row(
     "torch.export.export(strict=False)",
     keras="exports",
     torch="exports",
@@ -479,6 +516,22 @@ def whole_model():
     model = make_keras_model()
     copies = pickle.loads(pickle.dumps(model)), torch.load(bytes_of(model), weights_only=False)
     same = max(apart(model, copy) for copy in copies)
+    return same, same
+
+
+@saving(
+    "A file of the whole model",
+    keras="model.save: .keras",
+    torch="torch.save: weights_only=False to load it",
+    mend="nothing to do",
+    unit="outputs",
+)
+def keras_file():
+    model = make_keras_model()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.keras")
+        model.save(path)
+        same = apart(model, keras.saving.load_model(path))
     return same, same
 
 

@@ -120,6 +120,7 @@ def conv_no_padding():
     keras="one more at the right and below",
     torch='padding="same": the same, and warns of a copy',
     mend="nothing to do",
+    chapter="08_convolution",
 )
 def conv_same_even_kernel():
     ours, x, kernel, bias = conv_twins(9, kernel_size=4, padding="same")
@@ -134,6 +135,7 @@ def conv_same_even_kernel():
     torch='padding="same" is refused where stride=2',
     mend="an odd side: padding=k // 2; an even one: the next two rows",
     unit="outputs, odd side, kernel 3",
+    chapter="08_convolution",
 )
 def conv_same_strided_refused():
     before = refusal(lambda: nn.Conv2d(2, 3, 3, stride=2, padding="same"))
@@ -146,6 +148,7 @@ def conv_same_strided_refused():
     keras="pads the right and below by 1, nothing else",
     torch="padding=1 pads all four sides",
     mend="F.pad(x, (0, 1, 0, 1)), padding=0",
+    chapter="08_convolution",
 )
 def conv_same_strided_3():
     ours, x, kernel, bias = conv_twins(8, kernel_size=3, strides=2, padding="same")
@@ -158,6 +161,7 @@ def conv_same_strided_3():
     keras="pads the left and above by 1, the right and below by 2",
     torch="padding=2 pads all four sides by 2",
     mend="F.pad(x, (1, 2, 1, 2)), padding=0",
+    chapter="08_convolution",
 )
 def conv_same_strided_5():
     ours, x, kernel, bias = conv_twins(8, kernel_size=5, strides=2, padding="same")
@@ -170,6 +174,7 @@ def conv_same_strided_5():
     keras="pads the past alone",
     torch='no such padding: padding="same" sees the future',
     mend="padding=k - 1, then [..., :T]",
+    chapter="13_defaults",
 )
 def conv_causal():
     conv, x = drawn(layers.Conv1D(4, 3, padding="causal"), (None, 10, 2)), draw(2, 10, 2)
@@ -284,15 +289,16 @@ def separable():
     keras="rows in the order (height, width, channels)",
     torch="columns in the order (channels, height, width)",
     mend="kernel.reshape(H, W, C, -1).permute(2, 0, 1, 3).flatten(0, 2).T",
-    unit="outputs; before: kernel.T",
+    unit="outputs; before: kernel.T, which is right after x.permute(0, 2, 3, 1)",
     chapter="08_convolution",
 )
 def flatten_dense():
     x, dense, linear = draw(2, 4, 4, 3), drawn(layers.Dense(5), (None, 48)), nn.Linear(48, 5)
     ours, (kernel, bias) = dense(layers.Flatten()(x)), values(dense)
     before = gap(ours, put(linear, weight=kernel.T, bias=bias)(nchw(x).flatten(1)))
+    turned = gap(ours, linear(nhwc(nchw(x)).flatten(1)))
     put(linear, weight=kernel.reshape(4, 4, 3, 5).permute(2, 0, 1, 3).flatten(0, 2).T)
-    return before, gap(ours, linear(nchw(x).flatten(1)))
+    return before, max(turned, gap(ours, linear(nchw(x).flatten(1))))
 
 
 @row(
@@ -301,6 +307,7 @@ def flatten_dense():
     torch="flattens what it is given",
     mend="layers.Flatten(), or layers.Reshape((-1,))",
     unit="outputs for the same picture (N, C, H, W)",
+    chapter="13_defaults",
 )
 def flatten_channels_first():
     x, theirs = draw(2, 3, 4, 4), nn.Flatten()
@@ -316,7 +323,7 @@ def flatten_channels_first():
     keras="pads the right and below",
     torch="padding=1 pads all four sides",
     mend="padding=0, ceil_mode=True",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def max_pool_2():
     x = draw(2, 7, 7, 3)
@@ -330,7 +337,7 @@ def max_pool_2():
     keras="pads the right and below by 1, nothing else",
     torch="padding=1 pads all four sides",
     mend="padding=0, ceil_mode=True",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def max_pool_3():
     x = draw(2, 8, 8, 3)
@@ -344,10 +351,10 @@ def max_pool_3():
     keras="pads the left and above by 1, the right and below by 2",
     torch="padding=2 pads all four sides by 2",
     mend="F.pad(x, (1, 2, 1, 2), value=-math.inf), padding=0",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def max_pool_5():
-    x = draw(2, 8, 8, 3)
+    x = draw(2, 8, 8, 3) - 4  # negative: padding with zeros would show
     ours = nchw(layers.MaxPooling2D(5, 2, padding="same")(x))
     before = gap(ours, nn.MaxPool2d(5, 2, padding=2)(nchw(x)))
     padded = F.pad(nchw(x), (1, 2, 1, 2), value=-math.inf)
@@ -359,7 +366,7 @@ def max_pool_5():
     keras="averages what is there",
     torch="counts the padding's zeros: count_include_pad=True",
     mend="padding=1, count_include_pad=False",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def average_pool():
     x = draw(2, 6, 6, 3)
@@ -374,7 +381,7 @@ def average_pool():
     torch="averages what is there: ceil_mode=True",
     mend="PyTorch's nn.AvgPool2d(3, 2, ceil_mode=True)",
     unit="from NumPy's mean of what is there",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def average_pool_edge():
     x = draw(2, 8, 8, 3)
@@ -382,7 +389,9 @@ def average_pool_edge():
         [x[:, i : i + 3, j : j + 3].mean((1, 2)) for j in (0, 2, 4, 6)] for i in (0, 2, 4, 6)
     ]
     mean = np.array(windows).transpose(2, 0, 1, 3)
-    before = gap(layers.AveragePooling2D(3, 2, padding="same")(x), mean)
+    ours = layers.AveragePooling2D(3, 2, padding="same")(x)
+    assert gap(ours, nhwc(F.avg_pool2d(F.pad(nchw(x), (0, 1, 0, 1), mode="replicate"), 3, 2))) == 0
+    before = gap(ours, mean)
     return before, gap(nhwc(nn.AvgPool2d(3, 2, ceil_mode=True)(nchw(x))), mean)
 
 
@@ -391,6 +400,7 @@ def average_pool_edge():
     keras="corners as pixels, not as points",
     torch="align_corners=None: as False, the same",
     mend="nothing to do",
+    chapter="13_defaults",
 )
 def upsampling():
     x = draw(2, 4, 4, 3)
@@ -490,6 +500,7 @@ def batchnorm_inference():
     torch="the second",
     mend="axis=1",
     unit="outputs in training for the same (N, C, T)",
+    chapter="13_defaults",
 )
 def batchnorm_axis():
     x, theirs = 5 * draw(4, 3, 6), nn.BatchNorm1d(3)
@@ -520,7 +531,7 @@ def batchnorm_frozen():
     torch="refuses, in training",
     mend="none: leave it out, drop_last=True",
     unit="outputs in training",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def batchnorm_of_one():
     ours, x = drawn(layers.BatchNormalization(), (None, 3)), draw(1, 3)
@@ -534,6 +545,7 @@ def batchnorm_of_one():
     torch="E[(x - E[x])²]: 1",
     mend="bring the inputs to mean 0 first",
     unit="outputs in training, float32, same eps",
+    chapter="13_defaults",
     bound=1e-6,  # float32: a few roundings of outputs near 1
     float32=True,
 )
@@ -589,6 +601,7 @@ def groupnorm_groups():
     torch="eps=None: the type's own, 2.2e-16 in float64",
     mend="eps=1e-6",
     unit="outputs, inputs of about 0.01",
+    chapter="13_defaults",
 )
 def rmsnorm_epsilon():
     x = 0.01 * draw(8, 6)
@@ -637,7 +650,7 @@ def dropout_mask():
     torch="has no such argument",
     mend="no seed, and the row above",
     unit="outputs for ones, rate 0.5, one global seed",
-    chapter="08_convolution",
+    chapter="07_dense",
 )
 def dropout_seed():
     def apart(**settings):
@@ -656,7 +669,7 @@ def dropout_seed():
     torch="over (N, channels, height, width), as the memory lies",
     mend="x.contiguous(memory_format=torch.channels_last)",
     unit="outputs for ones, rate 0.5, one seed",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def dropout_picture():
     x, theirs = torch.ones(2, 5, 5, 4), nn.Dropout(0.5)
@@ -674,6 +687,7 @@ def dropout_picture():
     torch="Dropout2d: by torch's",
     mend="none: only the law is the same",
     unit="outputs for ones, rate 0.5, one global seed",
+    chapter="13_defaults",
 )
 def spatial_dropout_mask():
     x = torch.ones(4, 5, 5, 16)

@@ -253,6 +253,7 @@ def hinge():
     keras="makes -1 and 1 of them",
     torch="F.relu(1 - y * x) takes them as they are",
     mend="y = 2 * y - 1",
+    chapter="13_defaults",
 )
 def hinge_labels():
     y, x = errors()
@@ -429,6 +430,7 @@ def column_and_row():
     torch="classes second: (N, classes, time)",
     mend="CrossEntropyLoss()(x.mT, y)",
     unit="loss, 3 steps and 3 classes",
+    chapter="13_defaults",
 )
 def sequences():
     x, y = 2 * draw(2, 3, 3), LABELS.reshape(2, 3)

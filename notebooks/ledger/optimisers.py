@@ -58,7 +58,8 @@ def torch_path(make, gradients=GRADIENTS, each=None, start=1.0):
 
 def apart(ours, theirs):
     """The largest difference of two paths, as a part of the largest distance travelled."""
-    return np.abs(ours - theirs).max() / max(np.abs(p - p[0]).max() for p in (ours, theirs))
+    way = max(np.abs(path - path[0]).max() for path in (ours, theirs))
+    return float(np.abs(ours - theirs).max() / way)
 
 
 def compare(make_keras, make_torch, gradients=GRADIENTS, start=1.0):
@@ -96,14 +97,14 @@ LEVEL = {  # settings that leave nothing but the learning rate
 }
 
 
-def learning_rate(name, ours, theirs):
+def learning_rate(name, ours, theirs, mend="write it out in both"):
     """Enter the row of one optimiser's learning rate."""
 
     @row(
         f"{name}, learning rate",
         keras=f"learning_rate={ours}",
         torch=f"lr={theirs}",
-        mend="write it out in both",
+        mend=mend,
     )
     def rate():
         make, level_keras, level_torch = LEVEL[name]
@@ -116,8 +117,8 @@ def learning_rate(name, ours, theirs):
 learning_rate("SGD", "0.01", "0.001")
 learning_rate("RMSprop", "0.001", "0.01")
 learning_rate("Adagrad", "0.001", "0.01")
-learning_rate("Adam", "0.001", "0.001")
-learning_rate("AdamW", "0.001", "0.001")
+learning_rate("Adam", "0.001", "0.001", mend="nothing to do")
+learning_rate("AdamW", "0.001", "0.001", mend="nothing to do")
 learning_rate("Adamax", "0.001", "0.002")
 learning_rate("Nadam", "0.001", "0.002")
 learning_rate("Adadelta", "0.001", "1.0")
@@ -142,7 +143,7 @@ def sgd():
 
 
 def momentum_inside(w, g, s, lr, beta=0.9, decay=0.0):
-    s["v"] = beta * s.get("v", 0) - lr * g  # PyTorch: v = beta v + g, and a step of lr v
+    s["v"] = beta * s.get("v", 0) - lr * g  # PyTorch's: beta v + g, the step lr v
     return w * (1 - lr * decay) + s["v"]
 
 
@@ -156,8 +157,8 @@ def torch_falling(optimizer, t):
 
 @row(
     "SGD with momentum, a falling rate",
-    keras="v = βv - lr g, w += v",
-    torch="v = βv + g, w -= lr v",
+    keras="v = m*v - lr*g, w += v",
+    torch="v = m*v + g, w -= lr*v",
     mend="a rule of one's own: chapter 5's TorchRule",
 )
 def momentum_under_a_schedule():
