@@ -109,7 +109,9 @@ def measure(entries: Iterable[Entry]) -> list[Measured]:
         row = Measured(e, before, after, time.perf_counter() - start)
         mended = isinstance(after, (str, type(None))) or after <= e.bound
         assert mended, f"{e.name!r} says at most {e.bound:.0e}, and is {after:.1e} apart"
-        assert row.differs != e.mend.startswith(SAME), f"{e.name!r} says {e.mend!r}, and finds {before}"
+        assert row.differs != e.mend.startswith(SAME), (
+            f"{e.name!r} says {e.mend!r}, and finds {before}"
+        )
         done.append(row)
     return done
 

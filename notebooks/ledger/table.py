@@ -15,6 +15,8 @@ def _apart(value: Value, row: Measured) -> str:
     """A difference as text that another processor prints alike: two digits, one in float32."""
     if isinstance(value, str):
         return value
+    if value >= 100:
+        return f"{value:.0f}"
     return f"{value:.{1 if row.entry.float32 or value < 1e-6 else 2}g}"
 
 
