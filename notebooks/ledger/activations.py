@@ -162,7 +162,7 @@ for chapter, pairs in SAME.items():
 law = partial(
     entry,
     "Initialisers",
-    unit="standard deviation and 99.9 % quantile of 200,000 weights' sizes, relative",
+    unit="spread of 200,000 weights, relative",
     chapter="02_activations",
     bound=0.01,  # five standard errors of the deviation of 200,000 normal numbers are 0.008
 )
