@@ -140,21 +140,19 @@ SAME = {
 }
 
 
-def same(name: str, theirs: nn.Module) -> tuple[float, float]:
-    """As they come, twice: there is nothing to mend."""
-    apart = gap(layers.Activation(name)(line()), theirs(line()))
-    return apart, apart
-
-
 for chapter, pairs in SAME.items():
     for name, theirs in pairs.items():
-        row(
+
+        @row(
             name,
             keras=f'activation="{name}"',
             torch=f"nn.{type(theirs).__name__}()",
             mend="nothing to do",
             chapter=chapter,
-        )(partial(same, name, theirs))
+        )
+        def same(name=name, theirs=theirs):
+            apart = gap(layers.Activation(name)(line()), theirs(line()))
+            return apart, apart
 
 
 # How weights are drawn.
@@ -162,7 +160,7 @@ for chapter, pairs in SAME.items():
 law = partial(
     entry,
     "Initialisers",
-    unit="standard deviation and 99.9 % quantile of 200,000 weights' sizes, relative",
+    unit="spread of 200,000 weights, relative",
     chapter="02_activations",
     bound=0.01,  # five standard errors of the deviation of 200,000 normal numbers are 0.008
 )

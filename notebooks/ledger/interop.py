@@ -625,8 +625,8 @@ def wrapper_statistics():
 
 @hybrid(
     "TorchModuleWrapper, exported",
-    keras="torch.export bakes Dropout in",
-    torch="model.eval() first",
+    keras="torch.export bakes Dropout in, even after eval()",
+    torch="eval() is enough",
     mend="export a module that calls model(x, training=False)",
     unit="outputs, exported and in inference",
 )

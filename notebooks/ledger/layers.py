@@ -133,7 +133,7 @@ def conv_same_even_kernel():
     'Conv2D(strides=2, padding="same"), as spelt',
     keras="pads",
     torch='padding="same" is refused where stride=2',
-    mend="an odd side: padding=k // 2; an even one: the next two rows",
+    mend="padding=k // 2 for an odd side, F.pad for an even one",
     unit="outputs, odd side, kernel 3",
     chapter="08_convolution",
 )
@@ -397,7 +397,7 @@ def average_pool_edge():
 
 @row(
     "UpSampling2D, bilinear",
-    keras="corners as pixels, not as points",
+    keras="pixels are squares, not points",
     torch="align_corners=None: as False, the same",
     mend="nothing to do",
     chapter="13_defaults",
@@ -482,7 +482,7 @@ def batchnorm_variance():
     "BatchNormalization, in inference",
     keras="epsilon=1e-3, momentum=0.99, / N",
     torch="eps=1e-5, momentum=0.1, / (N - 1)",
-    mend="the three rows above",
+    mend="momentum=0.9, epsilon=1e-5, and a subclass that divides by N",
     unit="outputs in inference after 10 batches of 8",
     chapter="08_convolution",
 )
@@ -585,7 +585,7 @@ def groupnorm_epsilon():
     "GroupNormalization, the number of groups",
     keras="groups=32",
     torch="num_groups has to be given",
-    mend="groups=, as in PyTorch",
+    mend="groups=8, as num_groups=8",
     unit="outputs for 64 channels; before: 32 against 8 groups",
 )
 def groupnorm_groups():
@@ -648,7 +648,7 @@ def dropout_mask():
     "Dropout(seed=1)",
     keras="has a generator of its own",
     torch="has no such argument",
-    mend="no seed, and the row above",
+    mend="leave seed out, torch.manual_seed(2) before each",
     unit="outputs for ones, rate 0.5, one global seed",
     chapter="07_dense",
 )
@@ -883,7 +883,7 @@ def attentions() -> tuple[layers.Layer, nn.MultiheadAttention, Tensor]:
 
 @row(
     "MultiHeadAttention, the kernels' axes",
-    keras="four kernels: (E, heads, key_dim) thrice, (heads, key_dim, E)",
+    keras="three kernels (E, heads, key_dim), one (heads, key_dim, E)",
     torch="in_proj_weight (3 E, E), out_proj.weight (E, E)",
     mend="kernel.reshape(E, E).T, the first three by torch.cat",
     unit="outputs; before: without .T",

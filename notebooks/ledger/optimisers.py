@@ -283,6 +283,7 @@ def adam_small_gradients():
     keras="0.999**t in float32",
     torch="0.999**t in float64",
     mend="nothing: in float64 they agree",
+    unit="the first step, relative",
     float32=True,
 )
 def adam_correction():
@@ -447,7 +448,13 @@ def farthest(ours, theirs):
 CLIPPED = "clipped gradient, relative"
 
 
-@row("clipnorm", keras="each alone", torch="all together", mend="global_clipnorm", unit=CLIPPED)
+@row(
+    "clipnorm",
+    keras="clipnorm: each tensor alone",
+    torch="clip_grad_norm_: all together",
+    mend="global_clipnorm; scale by get_total_norm",
+    unit=CLIPPED,
+)
 def clipnorm():
     before = farthest(keras_clipped(clipnorm=0.1), torch_clipped(clip_norm))
     return before, farthest(keras_clipped(global_clipnorm=0.1), torch_clipped(scale))
@@ -455,7 +462,7 @@ def clipnorm():
 
 @row(
     "clipnorm, tensor by tensor",
-    keras="clipnorm: each alone",
+    keras="clipnorm: each tensor alone",
     torch="clip_grad_norm_: all together",
     mend="clip each tensor alone",
     unit=CLIPPED,

@@ -45,7 +45,7 @@ def floatx():
     "mixed_bfloat16 and autocast",
     keras="rounds the product, then the sum with the bias",
     torch="rounds once",
-    mend="F.linear(x, W) + b under autocast",
+    mend="F.linear(x, W) + b.bfloat16() under autocast",
     unit="outputs",
 )
 def mixed():

@@ -25,7 +25,7 @@ row = partial(entry, "Training")
 network = partial(entry, "Whole networks", chapter="13_defaults")
 CE = partial(keras.losses.SparseCategoricalCrossentropy, from_logits=True)
 N = 40
-LABELS = torch.arange(N) % 3
+LABELS = torch.arange(N, device="cpu") % 3
 HOW = {"batch_size": 16, "shuffle": False, "verbose": 0}  # the last batch has 8
 
 
@@ -205,7 +205,9 @@ def torch_order(batches, epochs=1):
     return np.array([float(i) for _ in range(epochs) for x, *_ in batches for i in x[:, 0]])
 
 
-NUMBERS = torch.arange(N, dtype=torch.float64)[:, None]  # each example is its own number
+NUMBERS = torch.arange(N, dtype=torch.float64, device="cpu")[
+    :, None
+]  # each example is its own number
 ORDER = "places of 40 with another example, part"
 
 
