@@ -1,6 +1,7 @@
 """The ledger as a table: as text in a terminal, as HTML in Jupyter and on the page."""
 
 import html
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,16 +9,15 @@ from . import Measured, Value
 
 __all__ = ["Table", "find", "show"]
 
-HEAD = ("what", "Keras default", "PyTorch default", "apart", "of what", "reconciled by", "then")
+HEAD = ("What", "Keras default", "PyTorch default", "Apart", "Of what", "Reconciled by", "Then")
 
 
 def _apart(value: Value, row: Measured) -> str:
     """A difference as text that another processor prints alike: two digits, one in float32."""
     if isinstance(value, str):
         return value
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.{1 if row.entry.float32 or value < 1e-6 else 2}g}"
+    digits = 1 if row.entry.float32 or value < 1e-6 else 2
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def _left(row: Measured) -> str:
@@ -46,6 +46,15 @@ def find(measured: Iterable[Measured], text: str) -> list[Measured]:
     return [row for row in measured if all(word in said(row) for word in words)]
 
 
+def _breakable(text: str) -> str:
+    """Text for a narrow column: long code may go on in the next line after a dot or the like."""
+    parts = [
+        re.sub(r"(?<=[.,(=_/])(?=\w)", "\0", word) if len(word) > 16 else word
+        for word in text.split(" ")
+    ]
+    return html.escape(" ".join(parts)).replace("\0", "<wbr>")
+
+
 @dataclass(frozen=True)
 class Table:
     """Measured rows, ready to be looked at."""
@@ -70,15 +79,15 @@ class Table:
     def _repr_html_(self) -> str:
         if not self.rows:
             return f"<p>{self}</p>"
-        head = "".join(f"<th>{title}</th>" for title in (*HEAD, "chapter"))
+        head = "".join(f"<th>{title}</th>" for title in (*HEAD, "Chapter"))
         body = ""
         for row in self.rows:
             chapter = row.entry.chapter
             link = f'<a href="{chapter}.html">{int(chapter.split("_")[0])}</a>'
-            tds = [html.escape(cell) for cell in cells(row)] + [link]
+            tds = [_breakable(cell) for cell in cells(row)] + [link]
             line = "".join(
                 f'<td data-label="{label}">{td}</td>'
-                for label, td in zip((*HEAD, "chapter"), tds, strict=True)
+                for label, td in zip((*HEAD, "Chapter"), tds, strict=True)
             )
             body += f'<tr data-topic="{html.escape(row.entry.topic)}">{line}</tr>\n'
         return (
