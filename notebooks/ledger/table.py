@@ -29,6 +29,11 @@ def _left(row: Measured) -> str:
     return f"≤ {row.entry.bound:.0e}" if row.entry.bound else "0"
 
 
+def _sort(row: Measured) -> str:
+    """What find.js sorts the last difference by: nothing comes last."""
+    return f"{row.entry.bound:g}" if isinstance(row.after, float) else ""
+
+
 def cells(row: Measured) -> tuple[str, ...]:
     """One row of the table, in the order of `HEAD`."""
     e = row.entry
@@ -85,8 +90,9 @@ class Table:
             chapter = row.entry.chapter
             link = f'<a href="{chapter}.html">{int(chapter.split("_")[0])}</a>'
             tds = [_breakable(cell) for cell in cells(row)] + [link]
+            value = f' data-value="{_sort(row)}"'
             line = "".join(
-                f'<td data-label="{label}">{td}</td>'
+                f'<td data-label="{label}"{value if label == "Then" else ""}>{td}</td>'
                 for label, td in zip((*HEAD, "Chapter"), tds, strict=True)
             )
             body += f'<tr data-topic="{html.escape(row.entry.topic)}">{line}</tr>\n'
