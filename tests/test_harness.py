@@ -547,6 +547,29 @@ def test_a_changed_helper_makes_the_stamp_stale(saved, tmp_path, name):
     assert "its stamp is stale" in " ".join(problems(path, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("line", "stale"),
+    [
+        ("import ledger", True),
+        ("from ledger import rows", True),
+        ("from ledger.table import show", True),
+        ("import sys, ledger", True),
+        ("import ledgers", False),
+        ("import sys", False),
+    ],
+)
+def test_a_package_is_stamped_where_a_chapter_imports_it(good, tmp_path, line, stale):
+    nb = copy.deepcopy(good)
+    of(nb, "value").source += f"\n{line}"
+    alone = digest(nb, tmp_path)
+    package = tmp_path / "notebooks" / "ledger"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    first = digest(nb, tmp_path)
+    (package / "table.py").write_text("# new\n")
+    assert len({alone, first, digest(nb, tmp_path)}) == (3 if stale else 1)
+
+
 def test_the_file_is_written_as_jupyter_does(book, saved):
     path = saved(lambda nb: None)
     path.write_text(json.dumps(json.loads(path.read_text()), indent=2))

@@ -103,10 +103,23 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def digest(nb: NotebookNode, root: Path = ROOT) -> str:
-    """SHA-256 of all that outputs follow from: the code cells, their tags, and `helpers/*.py`."""
+    """SHA-256 of all that outputs follow from.
+
+    That is the code cells, their tags, `helpers/*.py`, and the modules of the packages beside the
+    chapters that the cells import (`notebooks/ledger/*.py`).
+    """
     cells = [[cell.source, tags(cell)] for cell in nb.cells if cell.cell_type == "code"]
-    helpers = {p.name: p.read_text("utf-8") for p in sorted((root / "helpers").glob("*.py"))}
-    return hashlib.sha256(json.dumps([cells, helpers]).encode()).hexdigest()
+    parts = [cells, _modules(root / "helpers")]
+    for package in sorted((root / "notebooks").glob("*/__init__.py")):
+        name = package.parent.name
+        imports = rf"(?m)^\s*(import|from) ([\w., ]+, *)?{name}\b"
+        if any(re.search(imports, source) for source, _ in cells):
+            parts.append({name: _modules(package.parent)})
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _modules(package: Path) -> dict[str, str]:
+    return {path.name: path.read_text("utf-8") for path in sorted(package.glob("*.py"))}
 
 
 def where(path: Path, nb: NotebookNode, index: int | None) -> str:
