@@ -20,7 +20,7 @@ unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help book lab notebooks test test-offline test-rounding test-browser lint bench clean
+.PHONY: help book lab notebooks test test-offline test-rounding test-networks test-browser lint bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,9 @@ test-offline: $(VENV)/test.done ## the data tests and the chapters that use data
 
 test-rounding: $(VENV)/test.done ## every chapter once more, as a processor from 2004 would round it (on x86)
 	OPENBLAS_CORETYPE=Prescott ATEN_CPU_CAPABILITY=default $(PYTEST) $(NBVAL) $(or $(CHAPTERS),notebooks)
+
+test-networks: $(VENV)/test.done ## 1,200 random networks, copied both ways and compared (the tests draw 360 of them)
+	BOOK_DEVICE=cpu OMP_NUM_THREADS=1 BOOK_NETWORKS=$(or $(BOOK_NETWORKS),1200) $(BIN)/pytest -s tests/test_networks.py
 
 test-browser: book $(VENV)/browser.done ## load every built page in a real browser (needs Chromium or Chrome)
 	$(PYTEST) --dist load tests/test_book.py

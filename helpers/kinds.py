@@ -100,7 +100,7 @@ class Twins:
     modules: tuple[tuple[str, nn.Module], ...]  # with their names
     last: bool  # Keras keeps pictures and convolved sequences with their channels last
     turned: bool  # PyTorch has a sequence here with its channels first: it comes from a Conv1d
-    flat: int  # the channels of the picture that was flattened just before, or 0
+    flat: int  # the channels of the picture that was flattened into the layer's features, or 0
 
     @property
     def module(self) -> Any:
@@ -248,7 +248,7 @@ def _prelu(twins: Twins) -> Iterator[Pair]:
     bent = [axis for axis, size in enumerate(shape, 1) if size > 1]
     if bent and bent != [_channel_axis(twins)]:
         twins.refuse(f"Keras' slopes have shape {shape}, and PyTorch's belong to channels")
-    flat = twins.flat if len(shape) == 1 and bent else 0
+    flat = twins.flat if bent else 0
     yield from _weight(twins, "alpha", "weight", lambda v: _channels_first(v.flatten(), flat))
 
 
@@ -258,9 +258,8 @@ def _prelu(twins: Twins) -> Iterator[Pair]:
 def _norm(twins: Twins, fits: bool, names: dict[str, str]) -> Iterator[Pair]:
     if not fits:
         raise ParityError(f"{twins.names} normalise over different axes.")
-    flat = twins.flat if len(input_shape(twins.layer)) in (0, 2) else 0
     for key, twin in names.items():
-        yield from _weight(twins, key, twin, lambda v: _channels_first(v, flat))
+        yield from _weight(twins, key, twin, lambda v: _channels_first(v, twins.flat))
 
 
 _AFFINE = {"gamma": "weight", "beta": "bias"}
@@ -290,6 +289,7 @@ def _last_norm(twins: Twins) -> Iterator[Pair]:
     axis = axis if isinstance(axis, int) else axis[-1]
     fits = one and len(twins.module.normalized_shape) == 1 and rank != 4 and axis in (-1, rank - 1)
     by_root = isinstance(twins.layer, layers.RMSNormalization)
+    twins.same(rms_scaling=(getattr(twins.layer, "rms_scaling", False), False))
     yield from _norm(twins, fits, {"scale": "weight"} if by_root else _AFFINE)
 
 
@@ -301,11 +301,6 @@ _RECURRENT = {layers.LSTM: nn.LSTM, layers.GRU: nn.GRU, layers.SimpleRNN: nn.RNN
 def _recurrent(twins: Twins) -> Iterator[Pair]:
     layer, module = twins.layer, twins.module
     both = isinstance(layer, layers.Bidirectional)
-    if module.num_layers > 1:
-        twins.refuse(
-            f"PyTorch's has {module.num_layers} layers in one: make it as many modules of one "
-            "layer, as Keras has them"
-        )
     twins.same(bidirectional=(both, module.bidirectional))
     twins.same(proj_size=(0, getattr(module, "proj_size", 0)))
     for path in ("forward_layer.", "backward_layer.") if both else ("",):

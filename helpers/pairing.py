@@ -80,6 +80,20 @@ def _edges(layer: Any) -> tuple[Any, Any]:
         return None, None
 
 
+Flow = tuple[bool, int]  # see twin_layers
+
+
+def _flow(tensor: Any, known: dict[int, Flow]) -> Flow:
+    """What is known of a tensor; of one that no layer made, but a `+`, what is of its inputs."""
+    if id(tensor) in known:
+        return known[id(tensor)]
+    maker = getattr(getattr(tensor, "_keras_history", None), "operation", None)
+    if maker is None or isinstance(maker, layers.Layer):
+        return False, 0
+    sources = maker.input if isinstance(maker.input, list) else [maker.input]
+    return max((_flow(source, known) for source in sources), default=(False, 0))
+
+
 def channels_last(model: Any) -> bool:
     """Whether a Keras model keeps its pictures as (height, width, channels)."""
     spatial = (*_PICTURES, *_SEQUENCES)
@@ -121,7 +135,7 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
     # Of the last layer, and of each tensor of a graph: is it a sequence that PyTorch has with its
     # channels first, and how many channels had the picture that it was flattened from (or 0)?
     turned, flat = False, 0
-    known: dict[int, tuple[bool, int]] = {}
+    known: dict[int, Flow] = {}
     before = None  # the model that the last layer stands in
     for layer, parent in _leaves(keras_model):
         here, shape, (source, result) = label(layer), input_shape(layer), _edges(layer)
@@ -130,9 +144,9 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
         sources = source if isinstance(source, list) else [source]
         if source is not None and parent is before and not isinstance(parent, keras.Sequential):
             # In a graph, not every layer follows the last.
-            turned, flat = known.get(id(sources[0]), (False, 0))
+            turned, flat = _flow(sources[0], known) if sources else (False, 0)
         before = parent
-        if isinstance(source, list) and any(known.get(id(x), (0, 0))[1] for x in source):
+        if isinstance(source, list) and any(_flow(x, known)[1] for x in source):
             raise ParityError(f"{here} joins flattened pictures: parity can't tell their order.")
         if type(layer) in KINDS:
             kinds = KINDS[type(layer)][1]
@@ -143,7 +157,13 @@ def twin_layers(keras_model: Any, torch_model: Any) -> list[Twins]:
                 if not isinstance(module, wanted):
                     row = " then ".join(" or ".join(k.__name__ for k in one) for one in kinds)
                     raise ParityError(f"{here} meets {label(module, name)}: it pairs with {row}.")
-            found.append(Twins(layer, tuple(partners), last, turned, flat))
+                if (many := getattr(module, "num_layers", 1)) > 1:
+                    raise ParityError(
+                        f"{label(module, name)} has {many} layers in one: make it {many} modules "
+                        "of one layer each, as Keras has them."
+                    )
+            features = flat if len(shape) in (0, 2) else 0
+            found.append(Twins(layer, tuple(partners), last, turned, features))
             used += len(kinds)
         elif layer.weights or type(layer) not in _WEIGHTLESS:
             raise ParityError(f"{here} is of a kind that parity does not know.")

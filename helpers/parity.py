@@ -1,7 +1,7 @@
 """Prove a Keras model and a PyTorch module to be the same network: outputs, gradients, training.
 
-Chapter 1 does by hand, for one small network, what this module does for any. `helpers.pairing`
-says which weight answers which.
+Chapter 1 does by hand, for one small network, what this module does for any. `helpers.kinds` has
+a table of the layers that it knows, and says which weight answers which.
 """
 
 import contextlib
@@ -279,7 +279,9 @@ def compare(
     pair too, both models take `steps` steps on consecutive batches of `batch_size` (default: all of
     `x`), with fresh optimisers of these settings, and every weight is compared after. Dropout is
     off throughout. Models and optimisers are left as they were. Only what `x` reaches is compared:
-    a unit that no example wakes has no gradient in either framework.
+    a unit that no example wakes has no gradient in either framework. A gradient that is 0 in theory
+    (of a bias before BatchNormalization, of the bias of attention's keys) is rounding in both, and
+    may need a wider `tolerance`.
     """
     pairs = pair(keras_model, torch_model)
     trained = [p for p in pairs if p.trainable]

@@ -15,7 +15,7 @@ collect_ignore = [] if find_spec("playwright") else ["test_book.py"]
 def alike(request):
     """Seed both frameworks before a test, and see that it leaves their settings alone."""
     room = request.module.__name__.rpartition(".")[2]
-    if room not in ("test_parity", "test_device", "test_training"):
+    if room not in ("test_parity", "test_networks", "test_device", "test_training"):
         yield  # the others use neither framework
         return
     import keras
