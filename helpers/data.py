@@ -2,6 +2,7 @@
 
 The places, in order: the folder that the environment variable BOOK_DATA names, the Keras cache,
 a download, and scikit-learn's own handwritten digits, which need no network.
+CIFAR-10 comes from the first two, or by Keras' own loader where the reader asks for its 170 MB.
 """
 
 import gzip
@@ -9,13 +10,17 @@ import hashlib
 import http.client
 import io
 import os
+import pickle
 import queue
+import socket
 import sys
+import tarfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["DataError", "Digits", "load_mnist"]
+__all__ = ["DataError", "Digits", "load_cifar10", "load_mnist"]
 
 _DIGESTS = {  # SHA-256 of each array's bytes, whatever file it comes in
     "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -45,6 +50,16 @@ _SIZE = 11_600_000  # bytes that a mirror sends, about
 _PATIENCE = 4.0  # seconds that a server may stay silent
 _SLOWEST = 50_000  # bytes a second that win this patience back
 _QUEUE = 90.0  # seconds to wait for another kernel's download
+
+_CIFAR = {  # MD5 of each pickled batch, as its makers publish them: five to train on, one to test
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+_CIFAR_HOME = "cifar-10-batches-py"
 
 _NOTICE = """\
 These digits are not MNIST. No copy of it was found and none could be downloaded, so here are the \
@@ -95,6 +110,69 @@ def load_mnist() -> Digits:
         digits = _from_cache(cache) or _from_network(cache) or _from_sklearn()
     print(digits.source)
     return digits
+
+
+def load_cifar10() -> dict[str, np.ndarray] | None:
+    """Load CIFAR-10 where it is at hand, and print what was found; None where it isn't.
+
+    It is looked for in the folder BOOK_DATA, as cifar-10-python.tar.gz or unpacked, and in the
+    Keras cache. Only if BOOK_CIFAR10 is "download" does Keras fetch it. `x_train` (N, 32, 32, 3)
+    and `x_test` (M, 32, 32, 3) are uint8 from 0 to 255, `y_train` (N,) and `y_test` (M,) from 0 to
+    9. Raises DataError where a file that is there isn't sound.
+    """
+    home = Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras"), "datasets")
+    places = [home, home / "cifar-10-batches-py-target"]  # the second is where Keras unpacks it
+    if folder := os.environ.get("BOOK_DATA"):
+        places.insert(0, Path(os.path.expanduser(folder)))
+    files = next(filter(None, map(_cifar_files, places)), None)
+    if files is None and os.environ.get("BOOK_CIFAR10") == "download":
+        files = _fetch_cifar(places)
+    if files is None:
+        print("CIFAR-10 is not here: put cifar-10-python.tar.gz into BOOK_DATA, if you like.")
+        return None
+    parts = {"train": ([], []), "test": ([], [])}
+    for name, content in files.items():
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != _CIFAR[name]:
+            raise DataError(f"CIFAR-10's {name} is damaged: put a sound copy there, or remove it.")
+        batch = pickle.loads(content, encoding="bytes")  # only what has the right digest
+        xs, ys = parts["test" if name.startswith("test") else "train"]
+        xs.append(batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        ys.append(np.array(batch[b"labels"], np.uint8))
+    print("CIFAR-10, from a file on this machine")
+    arrays = {f"{a}_{part}": v for part, xy in parts.items() for a, v in zip("xy", xy, strict=True)}
+    return {name: np.concatenate(values) for name, values in arrays.items()}
+
+
+def _cifar_files(place: Path) -> dict[str, bytes] | None:
+    """The contents of the six batches by name, or None where there are none at `place`."""
+    archive, folder = place / "cifar-10-python.tar.gz", place / _CIFAR_HOME
+    try:
+        if archive.is_file():
+            with tarfile.open(archive) as tar:
+                return {n: tar.extractfile(f"{_CIFAR_HOME}/{n}").read() for n in _CIFAR}
+        if folder.is_dir():
+            return {name: (folder / name).read_bytes() for name in _CIFAR}
+    except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, AttributeError) as error:
+        what = str(error).partition("\n")[0]
+        raise DataError(
+            f"{place} holds no sound CIFAR-10 ({what}): remove or replace it."
+        ) from None
+    return None
+
+
+def _fetch_cifar(places: list[Path]) -> dict[str, bytes] | None:
+    """Let Keras download it, then look again. A server that is silent for seconds is given up."""
+    import keras
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE)
+    try:
+        keras.datasets.cifar10.load_data()
+    except Exception as error:  # Keras wraps whatever went wrong
+        print(f"No CIFAR-10 from the network: {error}")
+    finally:
+        socket.setdefaulttimeout(before)
+    return next(filter(None, map(_cifar_files, places)), None)
 
 
 def _from_folder(folder: Path) -> Digits:

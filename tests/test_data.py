@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -880,3 +881,124 @@ def test_stand_in_can_be_learnt(stand_in):
     distances = (train**2).sum(axis=1) - 2 * test @ train.T
     accuracy = (stand_in.y_train[distances.argmin(axis=1)] == stand_in.y_test).mean()
     assert accuracy > 0.90
+
+
+# CIFAR-10 -------------------------------------------------------------------------------------
+
+TAR = "cifar-10-python.tar.gz"
+
+
+def tiny_batches() -> dict[str, bytes]:
+    """Six batches as their makers pickle them, of three pictures each."""
+    rng, batches = np.random.default_rng(0), {}
+    for name in data._CIFAR:
+        pixels = rng.integers(0, 256, (3, 3072), dtype=np.uint8)
+        batches[name] = pickle.dumps({b"data": pixels, b"labels": rng.integers(0, 10, 3).tolist()})
+    return batches
+
+
+def in_tar(batches: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in batches.items():
+            entry = tarfile.TarInfo(f"{data._CIFAR_HOME}/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def batches(cache, monkeypatch) -> dict[str, bytes]:
+    """Six tiny batches, which are the true ones here; no variable asks for a download."""
+    made = tiny_batches()
+    digests = {name: hashlib.md5(content).hexdigest() for name, content in made.items()}
+    monkeypatch.setattr(data, "_CIFAR", digests)
+    monkeypatch.delenv("BOOK_CIFAR10", raising=False)
+    return made
+
+
+def put_batches(folder: Path, batches: dict[str, bytes]) -> None:
+    for name, content in batches.items():
+        put(folder / data._CIFAR_HOME / name, content)
+
+
+def assert_tiny_cifar(found: dict[str, np.ndarray] | None, batches: dict[str, bytes]) -> None:
+    assert {name: a.shape for name, a in found.items()} == {
+        "x_train": (15, 32, 32, 3),
+        "y_train": (15,),
+        "x_test": (3, 32, 32, 3),
+        "y_test": (3,),
+    }
+    assert all(array.dtype == np.uint8 for array in found.values())
+    second, last = (pickle.loads(batches[name]) for name in ("data_batch_2", "test_batch"))
+    planes = second[b"data"][1].reshape(3, 32, 32)  # red, green, blue
+    assert all(np.array_equal(found["x_train"][4, :, :, c], planes[c]) for c in range(3))
+    assert found["y_train"][3:6].tolist() == second[b"labels"]
+    assert found["y_test"].tolist() == last[b"labels"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_cifar_from_folder(packed, batches, tmp_path, monkeypatch, capsys):
+    if packed:
+        put(tmp_path / "mine" / TAR, in_tar(batches))
+    else:
+        put_batches(tmp_path / "mine", batches)
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path / "mine"))
+    assert_tiny_cifar(data.load_cifar10(), batches)
+    assert capsys.readouterr().out == "CIFAR-10, from a file on this machine\n"
+
+
+@pytest.mark.parametrize("where", ["", "cifar-10-batches-py-target"])
+def test_cifar_from_keras_cache(where, batches, cache):
+    put_batches(cache.parent / where, batches)
+    assert_tiny_cifar(data.load_cifar10(), batches)
+
+
+def test_cifar_is_not_downloaded_unasked(batches, monkeypatch, capsys):
+    monkeypatch.setattr(data, "_fetch_cifar", lambda places: pytest.fail("it was"))
+    assert data.load_cifar10() is None
+    assert capsys.readouterr().out.startswith("CIFAR-10 is not here: put cifar-10-python.tar.gz")
+
+
+def test_cifar_is_downloaded_by_keras_when_asked(batches, cache, monkeypatch):
+    import keras
+
+    def load_data():
+        assert socket.getdefaulttimeout() == data._PATIENCE
+        put_batches(cache.parent / "cifar-10-batches-py-target", batches)
+
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
+    monkeypatch.setenv("BOOK_CIFAR10", "download")
+    assert_tiny_cifar(data.load_cifar10(), batches)
+    assert socket.getdefaulttimeout() is None
+
+
+def test_cifar_download_that_fails_is_none(batches, monkeypatch, capsys):
+    import keras
+
+    def load_data():
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
+    monkeypatch.setenv("BOOK_CIFAR10", "download")
+    assert data.load_cifar10() is None
+    assert "No CIFAR-10 from the network: URL fetch failure" in capsys.readouterr().out
+    assert socket.getdefaulttimeout() is None
+
+
+def test_cifar_batch_with_another_digest_is_never_unpickled(batches, cache):
+    batches["data_batch_3"] = pickle.dumps(Trap())
+    put_batches(cache.parent, batches)
+    with pytest.raises(data.DataError, match=r"data_batch_3 is damaged: put a sound copy"):
+        data.load_cifar10()
+    assert not Path("trapped").exists()
+
+
+@pytest.mark.parametrize("fault", ["cut", "not a tar", "a batch is missing"])
+def test_cifar_archive_that_is_no_archive_is_an_error(fault, batches, cache):
+    whole = in_tar(batches)
+    few = in_tar({name: batches[name] for name in list(batches)[:3]})
+    content = {"cut": whole[:-500], "not a tar": b"<html>", "a batch is missing": few}[fault]
+    put(cache.parent / TAR, content)
+    with pytest.raises(data.DataError, match=r"holds no sound CIFAR-10 .*: remove or replace it"):
+        data.load_cifar10()
