@@ -22,7 +22,10 @@ OTHERS = ("np", "math", "copy", "random", "warnings", "parity", "self")  # not a
 PLAIN = ("append", "join", "items", "permutation", "hidden", "drop")  # nor these, of anything
 SHOWN = 3  # rows that the index names; more are a search
 SIDES = {"keras": "Keras", "torch": "PyTorch"}
-KEYS = {"task", "keras", "torch", "setup", "carry", "same", "note", "chapter", "fixed", "float32"}
+KEYS = {
+    *("task", "keras", "torch", "setup", "carry", "same", "note", "also", "chapter", "fixed"),
+    "float32",
+}
 
 
 class RowError(ValueError):
@@ -43,6 +46,7 @@ class Row:
     setup: str = ""  # then this: the inputs of both
     carry: str = ""  # run after both, with their names in `k` and `t`: the same weights
     note: str = ""
+    also: str = ""  # words that somebody may look for, which stand nowhere in it
     fixed: str = ""  # why the values don't depend on the input, where they don't
     float32: bool = False
 
@@ -113,10 +117,17 @@ def _dotted(node: ast.expr) -> str:
 def _found(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """The names of a framework in a piece of code, each with its line.
 
-    `nn.Linear` is one, and `.permute()`, a method of whatever; `self.x` and NumPy's are none.
+    `nn.Linear` is one, and `.permute()`, a method of whatever; `self.x` and NumPy's are none. A
+    module under a shorter name (`rules = torch.optim.lr_scheduler`) is none, but its parts are.
     """
     inner: set[int] = set()
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    short = {
+        node.targets[0].id: name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if (name := _dotted(node.value)).split(".")[0] in (*FULL, *SIDES)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             for item in node.body:
@@ -125,10 +136,12 @@ def _found(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if not isinstance(node, ast.Attribute) or id(node) in inner:
             continue
         name = _dotted(node)
-        head = name.split(".")[0]
-        if head in (*FULL, *SIDES):
+        head, _, rest = name.partition(".")
+        if head in (*FULL, *SIDES, *short):
             inner.update(id(part) for part in ast.walk(node))
-            yield node.end_lineno, name
+            name = f"{short[head]}.{rest}" if head in short else name
+            if name not in short.values():
+                yield node.end_lineno, name
         elif head not in OTHERS and node.attr not in PLAIN:
             yield node.end_lineno, f".{node.attr}{'()' if id(node) in called else ''}"
 
@@ -208,7 +221,7 @@ def _fold(summary: str, text: str) -> str:
 def row_page(row: Row, notebooks: Path) -> str:
     """One row as Markdown."""
     known = {full(name) for side in SIDES for _, name in names(getattr(row, side))}
-    hidden = escape(" ".join(sorted(known)), quote=True)
+    hidden = escape(" ".join([*sorted(known), row.also]).strip(), quote=True)
     given = [f"# given\n{row.setup.strip()}"] if row.setup.strip() else []
     carried = [f"# made the same, or both at work\n{row.carry.strip()}"] if row.carry else []
     keras, torch = row.same
