@@ -4,7 +4,7 @@ A file is a topic: `topic`, `about`, a `setup` that its rows share, and `[[row]]
 `task`, `keras` and `torch` are shown; `tests/test_rosetta.py` runs `setup`, both codes, `carry`
 (which gives both the same weights), and compares the values of the expressions in `same`.
 In `book/rosetta.md` the line `<!-- rows -->` gives way to the topics, `<!-- names -->` to the two
-indexes, whose names are found in the code.
+indexes, whose names are found in the code; `names.toml` corrects what that finds.
 """
 
 import ast
@@ -100,7 +100,12 @@ def read_topic(path: Path) -> Topic:
 
 def read(folder: Path) -> list[Topic]:
     """All topics, in the order of their files' names."""
-    return [read_topic(path) for path in sorted(folder.glob("*.toml"))]
+    return [read_topic(path) for path in sorted(folder.glob("[0-9]*.toml"))]
+
+
+def read_names(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """What the indexes say where the lines of the rows would give a loose answer."""
+    return tomllib.loads((folder / "names.toml").read_text(encoding="utf8"))
 
 
 # ------------------------------------------------------------------------------------- names
@@ -218,10 +223,11 @@ def _fold(summary: str, text: str) -> str:
     return f"```{{raw}} html\n{fold}\n```"
 
 
-def row_page(row: Row, notebooks: Path) -> str:
-    """One row as Markdown."""
+def row_page(row: Row, notebooks: Path, first: Iterable[str] = ()) -> str:
+    """One row as Markdown; `first` are the names that it answers before other rows."""
     known = {full(name) for side in SIDES for _, name in names(getattr(row, side))}
     hidden = escape(" ".join([*sorted(known), row.also]).strip(), quote=True)
+    best = escape(" ".join([*sorted(first), row.also]).strip(), quote=True)
     given = [f"# given\n{row.setup.strip()}"] if row.setup.strip() else []
     carried = [f"# made the same, or both at work\n{row.carry.strip()}"] if row.carry else []
     keras, torch = row.same
@@ -232,7 +238,7 @@ def row_page(row: Row, notebooks: Path) -> str:
     return "\n\n".join(
         [
             f"### {row.task}",
-            f'<div class="names" data-find="{hidden}" hidden></div>',
+            f'<div class="names" data-find="{hidden}" data-first="{best}" hidden></div>',
             f":::{{twins}}\n{_code(row.keras)}\n\n{_code(row.torch)}\n:::",
             *([row.note] if row.note else []),
             link(row, notebooks),
@@ -241,15 +247,19 @@ def row_page(row: Row, notebooks: Path) -> str:
     )
 
 
-def topic_page(topic: Topic, notebooks: Path) -> str:
-    """One topic as Markdown."""
+def topic_page(
+    topic: Topic, notebooks: Path, first: dict[str, list[str]] | None = None
+) -> str:
+    """One topic as Markdown; `first` has the names that a task answers before others."""
     shared = [_fold("What its rows share", topic.setup)] if topic.setup.strip() else []
-    rows = [row_page(row, notebooks) for row in topic.rows]
+    rows = [row_page(row, notebooks, (first or {}).get(row.task, ())) for row in topic.rows]
     return "\n\n".join([f"## {topic.name}", topic.about, *shared, *rows])
 
 
-def index_page(rows: list[Row], side: str) -> str:
-    """The index of one side's names, as Markdown."""
+def index_page(
+    rows: list[Row], side: str, better: dict[str, dict[str, str]] | None = None
+) -> str:
+    """The index of one side's names, as Markdown; `better` is that side's part of names.toml."""
     other = SIDES["torch" if side == "keras" else "keras"]
     lines = [
         f"## By {SIDES[side]} name",
@@ -257,11 +267,13 @@ def index_page(rows: list[Row], side: str) -> str:
         "| --- | --- | --- |",
     ]
     for name, (answers, found) in index(rows, side).items():
+        said = (better or {}).get(name, {})
+        found.sort(key=lambda row: row.task != said.get("first"))
         tasks = [f"[{row.task}](#{row.anchor})" for row in found[:SHOWN]]
         if len(found) > SHOWN:
             more = f'<a href="?find={name.rstrip("()")}">all {len(found)}</a>'
             tasks.append(more)
-        known = ", ".join(f"`{answer}`" for answer in answers)
+        known = said.get("says") or ", ".join(f"`{answer}`" for answer in answers)
         lines.append(f"| `{name}` | {known} | {'; '.join(tasks)} |")
     return "\n".join([lines[0], "", *lines[1:]])
 
@@ -276,15 +288,19 @@ def fill(app, docname: str, source: list[str]) -> None:
     for path in sorted(folder.glob("*.toml")):
         app.env.note_dependency(str(path))
     try:
-        topics = read(folder)
+        topics, better = read(folder), read_names(folder)
     except (RowError, KeyError, tomllib.TOMLDecodeError) as error:
         logging.getLogger(__name__).warning("rosetta: %s", error, location=docname)
-        topics = []
+        topics, better = [], {side: {} for side in SIDES}
     rows = [row for topic in topics for row in topic.rows]
     notebooks = Path(app.srcdir) / "notebooks"
-    pages = [topic_page(topic, notebooks) for topic in topics]
+    first = defaultdict(list)
+    for names_of_side in better.values():
+        for name, said in names_of_side.items():
+            first[said.get("first")].append(name)
+    pages = [topic_page(topic, notebooks, first) for topic in topics]
     source[0] = source[0].replace(ROWS, "\n\n".join(pages))
-    indexes = "\n\n".join(index_page(rows, side) for side in SIDES)
+    indexes = "\n\n".join(index_page(rows, side, better[side]) for side in SIDES)
     source[0] = source[0].replace(NAMES, indexes)
 
 
