@@ -667,6 +667,9 @@ def test_typing_shows_the_rows_that_hold_the_words(rosetta: Page) -> None:
         (".permute", "Reorder axes: channels last to channels first"),
         ("regulariz", "A penalty on large weights"),
         ("standardize", "Standardise, with the training set's numbers"),
+        (".train()", "Say whether it is training"),
+        ("Kullback-Leibler", "Kullback-Leibler divergence"),
+        ("tf.GradientTape", "The gradient of each weight"),
     ]:
         box(rosetta).fill(words)
         left = [text.replace("’", "'") for text in tasks(rosetta)]

@@ -24,6 +24,7 @@ spec.loader.exec_module(rosetta)
 
 TOPICS = rosetta.read(ROOT / "book" / "rosetta")
 ROWS = [row for topic in TOPICS for row in topic.rows]
+NAMES = rosetta.read_names(ROOT / "book" / "rosetta")
 TOLERANCE = 1e-12  # a few thousand roundings in float64
 
 
@@ -172,6 +173,27 @@ def test_each_row_and_topic_has_a_place_of_its_own() -> None:
     assert all(topic.rows and topic.about for topic in TOPICS)
 
 
+@pytest.mark.parametrize("side", rosetta.SIDES)
+def test_the_index_is_corrected_where_it_has_a_name(side) -> None:
+    index = rosetta.index(ROWS, side)
+    assert not set(NAMES[side]) - set(index), "names that no row has"
+    for name, better in NAMES[side].items():
+        assert better and not set(better) - {"says", "first"}, name
+        tasks = [row.task for row in index[name][1]]
+        assert better.get("first", tasks[0]) in tasks, name
+        for answer in re.findall(r"`((?:keras|layers|ops|torch|nn|F)\.[\w.]+)`", str(better)):
+            eval(answer)  # there is such a thing
+    loose = [name for name, (answers, _) in index.items() if not answers]
+    assert not set(loose) - set(NAMES[side]), "names without an answer"
+
+
+def test_a_part_of_a_module_has_its_whole_name() -> None:
+    code = "rules = torch.optim.lr_scheduler\nrule = rules.StepLR(optimizer, 2)\n"
+    assert rosetta.names(code) == [(2, "torch.optim.lr_scheduler.StepLR")]
+    for side in rosetta.SIDES:
+        assert not [n for n in rosetta.index(ROWS, side) if re.match(r"\.[A-Z]\w+\(", n)]
+
+
 def test_few_results_are_independent_of_the_input() -> None:
     assert sum(bool(row.fixed) for row in ROWS) <= len(ROWS) / 10
     assert sum(row.float32 for row in ROWS) <= 5
@@ -190,7 +212,13 @@ def changed(row, **parts):
     [
         ("Reorder axes: channels last to channels first", "torch", "0, 3, 1, 2", "0, 3, 2, 1"),
         ("Standard deviation and variance", "torch", "correction=0", "correction=1"),
+        ("BatchNorm, after training", "keras", "epsilon=1e-5", "epsilon=1e-3"),
         ("LayerNorm", "keras", "epsilon=1e-5", "epsilon=1e-3"),
+        ("Warm up, then follow a cosine", "torch", "T_max=4", "T_max=5"),
+        ("Warm up, then follow a cosine", "torch", "milestones=[3]", "milestones=[4]"),
+        ("Limit the length of the whole gradient", "torch", "0.5", "0.6"),
+        ("A training step of your own", "keras", "self.metrics[0].update_state(loss)", "pass"),
+        ("A number that the model keeps but does not learn", "keras", '"zeros"', "None"),
         ("Adam", "keras", "epsilon=1e-20", "epsilon=1e-7"),
         ("Classes as integers", "keras", "from_logits=True", "from_logits=False"),
         ("Average pooling that keeps the size", "torch", "pad=False", "pad=True"),

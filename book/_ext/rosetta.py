@@ -4,7 +4,7 @@ A file is a topic: `topic`, `about`, a `setup` that its rows share, and `[[row]]
 `task`, `keras` and `torch` are shown; `tests/test_rosetta.py` runs `setup`, both codes, `carry`
 (which gives both the same weights), and compares the values of the expressions in `same`.
 In `book/rosetta.md` the line `<!-- rows -->` gives way to the topics, `<!-- names -->` to the two
-indexes, whose names are found in the code.
+indexes, whose names are found in the code; `names.toml` corrects what that finds.
 """
 
 import ast
@@ -22,7 +22,10 @@ OTHERS = ("np", "math", "copy", "random", "warnings", "parity", "self")  # not a
 PLAIN = ("append", "join", "items", "permutation", "hidden", "drop")  # nor these, of anything
 SHOWN = 3  # rows that the index names; more are a search
 SIDES = {"keras": "Keras", "torch": "PyTorch"}
-KEYS = {"task", "keras", "torch", "setup", "carry", "same", "note", "chapter", "fixed", "float32"}
+KEYS = {
+    *("task", "keras", "torch", "setup", "carry", "same", "note", "also", "chapter", "fixed"),
+    "float32",
+}
 
 
 class RowError(ValueError):
@@ -43,6 +46,7 @@ class Row:
     setup: str = ""  # then this: the inputs of both
     carry: str = ""  # run after both, with their names in `k` and `t`: the same weights
     note: str = ""
+    also: str = ""  # words that somebody may look for, which stand nowhere in it
     fixed: str = ""  # why the values don't depend on the input, where they don't
     float32: bool = False
 
@@ -96,7 +100,12 @@ def read_topic(path: Path) -> Topic:
 
 def read(folder: Path) -> list[Topic]:
     """All topics, in the order of their files' names."""
-    return [read_topic(path) for path in sorted(folder.glob("*.toml"))]
+    return [read_topic(path) for path in sorted(folder.glob("[0-9]*.toml"))]
+
+
+def read_names(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """What the indexes say where the lines of the rows would give a loose answer."""
+    return tomllib.loads((folder / "names.toml").read_text(encoding="utf8"))
 
 
 # ------------------------------------------------------------------------------------- names
@@ -113,10 +122,17 @@ def _dotted(node: ast.expr) -> str:
 def _found(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """The names of a framework in a piece of code, each with its line.
 
-    `nn.Linear` is one, and `.permute()`, a method of whatever; `self.x` and NumPy's are none.
+    `nn.Linear` is one, and `.permute()`, a method of whatever; `self.x` and NumPy's are none. A
+    module under a shorter name (`rules = torch.optim.lr_scheduler`) is none, but its parts are.
     """
     inner: set[int] = set()
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    short = {
+        node.targets[0].id: name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if (name := _dotted(node.value)).split(".")[0] in (*FULL, *SIDES)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             for item in node.body:
@@ -125,10 +141,12 @@ def _found(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if not isinstance(node, ast.Attribute) or id(node) in inner:
             continue
         name = _dotted(node)
-        head = name.split(".")[0]
-        if head in (*FULL, *SIDES):
+        head, _, rest = name.partition(".")
+        if head in (*FULL, *SIDES, *short):
             inner.update(id(part) for part in ast.walk(node))
-            yield node.end_lineno, name
+            name = f"{short[head]}.{rest}" if head in short else name
+            if name not in short.values():
+                yield node.end_lineno, name
         elif head not in OTHERS and node.attr not in PLAIN:
             yield node.end_lineno, f".{node.attr}{'()' if id(node) in called else ''}"
 
@@ -205,10 +223,11 @@ def _fold(summary: str, text: str) -> str:
     return f"```{{raw}} html\n{fold}\n```"
 
 
-def row_page(row: Row, notebooks: Path) -> str:
-    """One row as Markdown."""
+def row_page(row: Row, notebooks: Path, first: Iterable[str] = ()) -> str:
+    """One row as Markdown; `first` are the names that it answers before other rows."""
     known = {full(name) for side in SIDES for _, name in names(getattr(row, side))}
-    hidden = escape(" ".join(sorted(known)), quote=True)
+    hidden = escape(" ".join([*sorted(known), row.also]).strip(), quote=True)
+    best = escape(" ".join([*sorted(first), row.also]).strip(), quote=True)
     given = [f"# given\n{row.setup.strip()}"] if row.setup.strip() else []
     carried = [f"# made the same, or both at work\n{row.carry.strip()}"] if row.carry else []
     keras, torch = row.same
@@ -219,7 +238,7 @@ def row_page(row: Row, notebooks: Path) -> str:
     return "\n\n".join(
         [
             f"### {row.task}",
-            f'<div class="names" data-find="{hidden}" hidden></div>',
+            f'<div class="names" data-find="{hidden}" data-first="{best}" hidden></div>',
             f":::{{twins}}\n{_code(row.keras)}\n\n{_code(row.torch)}\n:::",
             *([row.note] if row.note else []),
             link(row, notebooks),
@@ -228,15 +247,19 @@ def row_page(row: Row, notebooks: Path) -> str:
     )
 
 
-def topic_page(topic: Topic, notebooks: Path) -> str:
-    """One topic as Markdown."""
+def topic_page(
+    topic: Topic, notebooks: Path, first: dict[str, list[str]] | None = None
+) -> str:
+    """One topic as Markdown; `first` has the names that a task answers before others."""
     shared = [_fold("What its rows share", topic.setup)] if topic.setup.strip() else []
-    rows = [row_page(row, notebooks) for row in topic.rows]
+    rows = [row_page(row, notebooks, (first or {}).get(row.task, ())) for row in topic.rows]
     return "\n\n".join([f"## {topic.name}", topic.about, *shared, *rows])
 
 
-def index_page(rows: list[Row], side: str) -> str:
-    """The index of one side's names, as Markdown."""
+def index_page(
+    rows: list[Row], side: str, better: dict[str, dict[str, str]] | None = None
+) -> str:
+    """The index of one side's names, as Markdown; `better` is that side's part of names.toml."""
     other = SIDES["torch" if side == "keras" else "keras"]
     lines = [
         f"## By {SIDES[side]} name",
@@ -244,11 +267,13 @@ def index_page(rows: list[Row], side: str) -> str:
         "| --- | --- | --- |",
     ]
     for name, (answers, found) in index(rows, side).items():
+        said = (better or {}).get(name, {})
+        found.sort(key=lambda row: row.task != said.get("first"))
         tasks = [f"[{row.task}](#{row.anchor})" for row in found[:SHOWN]]
         if len(found) > SHOWN:
             more = f'<a href="?find={name.rstrip("()")}">all {len(found)}</a>'
             tasks.append(more)
-        known = ", ".join(f"`{answer}`" for answer in answers)
+        known = said.get("says") or ", ".join(f"`{answer}`" for answer in answers)
         lines.append(f"| `{name}` | {known} | {'; '.join(tasks)} |")
     return "\n".join([lines[0], "", *lines[1:]])
 
@@ -263,15 +288,19 @@ def fill(app, docname: str, source: list[str]) -> None:
     for path in sorted(folder.glob("*.toml")):
         app.env.note_dependency(str(path))
     try:
-        topics = read(folder)
+        topics, better = read(folder), read_names(folder)
     except (RowError, KeyError, tomllib.TOMLDecodeError) as error:
         logging.getLogger(__name__).warning("rosetta: %s", error, location=docname)
-        topics = []
+        topics, better = [], {side: {} for side in SIDES}
     rows = [row for topic in topics for row in topic.rows]
     notebooks = Path(app.srcdir) / "notebooks"
-    pages = [topic_page(topic, notebooks) for topic in topics]
+    first = defaultdict(list)
+    for names_of_side in better.values():
+        for name, said in names_of_side.items():
+            first[said.get("first")].append(name)
+    pages = [topic_page(topic, notebooks, first) for topic in topics]
     source[0] = source[0].replace(ROWS, "\n\n".join(pages))
-    indexes = "\n\n".join(index_page(rows, side) for side in SIDES)
+    indexes = "\n\n".join(index_page(rows, side, better[side]) for side in SIDES)
     source[0] = source[0].replace(NAMES, indexes)
 
 

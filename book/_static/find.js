@@ -2,13 +2,17 @@
 
    Where a page has <div class="find-here">, the rows are the sections with twins after it (the page
    Rosetta). A table of class `findable` gets a box of its own: its rows are those of its body, its
-   topics their data-topic; a click on a header sorts, by the cells' data-value where they have one.
-   What isn't seen but should be found stands in data-find. Rows that are left out get the class
+   topics their data-topic; a click on a header sorts: by the cells' data-value where they have one,
+   else by the number in them (`≤ 1e-12` is one, `the same` is 0), words last. Of the sections the
+   best are named under the box, and Enter goes to the first of them.
+   What isn't seen but should be found stands in data-find, and what a row answers before others in
+   data-first. Rows that are left out get the class
    `find-out`, which hides them on the screen and not in print. The words and the topic stand in the
    address (?find=, ?topic=), so that it can be sent to somebody; ?q= is Sphinx' own. Without this
    script all is shown. */
 (() => {
   "use strict";
+  const BEST = 6; /* titles named under the box */
   const make = (tag, props = {}, ...inside) => {
     const element = Object.assign(document.createElement(tag), props);
     element.append(...inside);
@@ -27,11 +31,29 @@
     return `${text} ${alike(text)}`;
   }
 
-  /* `place`: what the box stands before; `rows`: [{ element, topic }]; `also(active)`: what else. */
+  /* First the rows that say so (data-first), then those with the words in the title, then those that have them as whole words. */
+  function ranked(hits, words) {
+    const weight = new Map(hits.map((row) => [row, words.reduce((sum, word) => {
+      const w = word.replace(/\($/, "");
+      const title = [row.title, alike(row.title)].join(" ").split(/[^\w.-]+/);
+      if (row.first.has(w.replace(/^.*\./, "")) || row.first.has(w)) return sum + 3.5;
+      if (title.some((t) => t === w || t === alike(w))) return sum + 3;
+      if (title.some((t) => t.startsWith(w))) return sum + 2;
+      return sum + row.text.split(/[^\w]+/).includes(w.replace(/^.*\./, ""));
+    }, 0)]));
+    return [...hits].sort((a, b) => weight.get(b) - weight.get(a));
+  }
+
+  /* `place`: what the box stands before; `rows`: [{ element, topic }]; `also(active, best)`: what else. */
   function finder(place, rows, number, also = () => {}) {
     const key = (name) => name + (number || "");
-    for (const row of rows) row.text = textOf(row.element) + plain(` ${row.topic}`);
-    let topic = "";
+    for (const row of rows) {
+      row.text = textOf(row.element) + plain(` ${row.topic}`);
+      row.first = new Set(plain(row.element.querySelector("[data-first]")?.dataset.first ?? "")
+        .split(" ").flatMap((w) => [w, w.replace(/\(\)$/, "").replace(/^.*\./, "")]));
+      row.title = plain(row.element.querySelector("h3")?.firstChild.textContent ?? "");
+    }
+    let topic = "", best = rows;
 
     const id = `find-${number}`;
     const input = make("input", { type: "search", id, autocomplete: "off", spellcheck: false });
@@ -57,16 +79,20 @@
     if (names.length > 1) group.append(...buttons);
 
     function apply({ home = false, remember = true } = {}) {
-      const words = plain(input.value).split(" ").map((w) => w.replace(/\(\)?$/, "")).filter(Boolean);
-      let found = 0;
-      for (const row of rows) {
-        const hit = (!topic || row.topic === topic)
-          && words.every((w) => row.text.includes(w) || row.text.includes(alike(w)));
-        row.element.classList.toggle("find-out", !hit);
-        found += hit;
+      const typed = plain(input.value).split(" ").map((w) => w.replace(/\)$/, "")).filter(Boolean);
+      const holding = (words) => rows.filter((row) => (!topic || row.topic === topic)
+        && words.every((w) => [w, alike(w), w.replace(/-/g, ""), w.replace(/-/g, "_")]
+          .some((v) => row.text.includes(v))));
+      let words = typed, hits = holding(words);
+      if (!hits.length) { /* nobody calls it */
+        words = typed.map((w) => w.replace(/\($/, "")).filter(Boolean);
+        hits = holding(words);
       }
+      const found = hits.length;
+      for (const row of rows) row.element.classList.toggle("find-out", !hits.includes(row));
       const active = Boolean(topic || words.length);
-      also(active);
+      best = words.length ? ranked(hits, words) : hits;
+      also(active, words.length ? best : []);
       count.textContent = !active ? `${rows.length} rows`
         : found ? `${found} of ${rows.length} rows` : `none of ${rows.length} rows`;
       buttons.forEach((button, i) => {
@@ -97,7 +123,7 @@
         event.preventDefault();
         clear();
       } else if (event.key === "Enter") {
-        const first = rows.find((row) => !row.element.classList.contains("find-out"))?.element;
+        const first = best[0]?.element;
         if (!first) return;
         first.tabIndex = -1;
         first.focus({ preventScroll: true });
@@ -142,8 +168,14 @@
       between.push(e);
     }
     const titled = (group) => group.querySelector("h2").firstChild.textContent.trim();
+    const list = make("div", { className: "finder-best" });
+    mark.after(list);
     finder(mark, rows.map((element) => ({ element, topic: titled(element.parentElement) })), number,
-      (active) => {
+      (active, best) => {
+        list.replaceChildren(...best.slice(0, BEST).map(({ element }) => make("a", {
+          href: `#${element.id}`, textContent: element.querySelector("h3").firstChild.textContent,
+        })));
+        list.classList.toggle("find-out", best.length < 2);
         for (const element of between) element.classList.toggle("find-out", active);
         for (const group of groups) {
           const left = group.querySelector(":scope > section:not(.find-out)");
@@ -154,6 +186,15 @@
     mark.remove();
   }
 
+  /* The size that a cell names: `≤ 1e-12`, `−0.5`, `1,797`, `12 %`; `the same` is 0; words are NaN. */
+  function numberIn(text) {
+    if (/^(the same|none|equal)$/i.test(text)) return 0;
+    const bare = text.replace(/^[≤<≥>≈~±]\s*/, "").replace(/^−/, "-").replace(/(\d),(?=\d{3}\b)/g, "$1");
+    const figure = bare.match(/^([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?Infinity|[+-]?inf)\s*(%|×)?$/i);
+    if (!figure) return NaN;
+    return Number(figure[1].replace(/inf(inity)?$/i, "Infinity")) * (figure[2] === "%" ? 0.01 : 1);
+  }
+
   function table(element, number) {
     const body = element.tBodies[0], original = [...body.rows];
     const rows = original.map((row) => ({ element: row, topic: row.dataset.topic ?? "" }));
@@ -161,9 +202,8 @@
     for (const row of original) for (const cell of row.cells) soften(cell);
     const heads = [...(element.tHead?.rows[0]?.cells ?? [])];
     const value = (row, i) => {
-      const cell = row.cells[i], text = cell.dataset.value ?? cell.textContent.trim();
-      const number = text === "" ? NaN : Number(text);
-      return { text, number, last: text === "" || text === "nan" };
+      const cell = row.cells[i], text = (cell.dataset.value ?? cell.textContent).trim();
+      return { text, number: numberIn(text) };
     };
     heads.forEach((head, i) => {
       const button = make("button", { type: "button", textContent: head.textContent.trim() });
@@ -176,13 +216,10 @@
         head.setAttribute("aria-sort", way);
         const sign = way === "ascending" ? 1 : -1;
         const sorted = original.map((row) => [row, value(row, i)]).sort(([, a], [, b]) => {
-          if (a.last || b.last) return a.last - b.last;
-          const numbers = !Number.isNaN(a.number) && !Number.isNaN(b.number);
-          if (numbers) return sign * (a.number === b.number ? 0 : a.number - b.number);
-          if (Number.isNaN(a.number) !== Number.isNaN(b.number)) { /* numbers before words */
-            return sign * (Number.isNaN(a.number) - Number.isNaN(b.number));
-          }
-          return sign * a.text.localeCompare(b.text, "en");
+          const last = (e) => (e.text === "" ? 2 : Number(Number.isNaN(e.number)));
+          if (last(a) !== last(b)) return last(a) - last(b); /* numbers, words, nothing */
+          if (last(a)) return sign * a.text.localeCompare(b.text, "en");
+          return sign * (a.number === b.number ? 0 : a.number - b.number);
         });
         body.append(...sorted.map(([row]) => row));
       });
