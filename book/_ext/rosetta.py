@@ -226,8 +226,8 @@ def _fold(summary: str, text: str) -> str:
 def row_page(row: Row, notebooks: Path, first: Iterable[str] = ()) -> str:
     """One row as Markdown; `first` are the names that it answers before other rows."""
     known = {full(name) for side in SIDES for _, name in names(getattr(row, side))}
-    hidden = escape(" ".join([*sorted(known), row.also]).strip(), quote=True)
-    best = escape(" ".join([*sorted(first), row.also]).strip(), quote=True)
+    words = {"find": " ".join(sorted(known)), "first": " ".join(sorted(first)), "also": row.also}
+    hidden = " ".join(f'data-{k}="{escape(v, quote=True)}"' for k, v in words.items() if v)
     given = [f"# given\n{row.setup.strip()}"] if row.setup.strip() else []
     carried = [f"# made the same, or both at work\n{row.carry.strip()}"] if row.carry else []
     keras, torch = row.same
@@ -238,7 +238,7 @@ def row_page(row: Row, notebooks: Path, first: Iterable[str] = ()) -> str:
     return "\n\n".join(
         [
             f"### {row.task}",
-            f'<div class="names" data-find="{hidden}" data-first="{best}" hidden></div>',
+            f'<div class="names" {hidden} hidden></div>',
             f":::{{twins}}\n{_code(row.keras)}\n\n{_code(row.torch)}\n:::",
             *([row.note] if row.note else []),
             link(row, notebooks),
@@ -247,18 +247,14 @@ def row_page(row: Row, notebooks: Path, first: Iterable[str] = ()) -> str:
     )
 
 
-def topic_page(
-    topic: Topic, notebooks: Path, first: dict[str, list[str]] | None = None
-) -> str:
+def topic_page(topic: Topic, notebooks: Path, first: dict[str, list[str]] | None = None) -> str:
     """One topic as Markdown; `first` has the names that a task answers before others."""
     shared = [_fold("What its rows share", topic.setup)] if topic.setup.strip() else []
     rows = [row_page(row, notebooks, (first or {}).get(row.task, ())) for row in topic.rows]
     return "\n\n".join([f"## {topic.name}", topic.about, *shared, *rows])
 
 
-def index_page(
-    rows: list[Row], side: str, better: dict[str, dict[str, str]] | None = None
-) -> str:
+def index_page(rows: list[Row], side: str, better: dict[str, dict[str, str]] | None = None) -> str:
     """The index of one side's names, as Markdown; `better` is that side's part of names.toml."""
     other = SIDES["torch" if side == "keras" else "keras"]
     lines = [

@@ -5,8 +5,8 @@
    topics their data-topic; a click on a header sorts: by the cells' data-value where they have one,
    else by the number in them (`≤ 1e-12` is one, `the same` is 0), words last. Of the sections the
    best are named under the box, and Enter goes to the first of them.
-   What isn't seen but should be found stands in data-find, and what a row answers before others in
-   data-first. Rows that are left out get the class
+   What isn't seen but should be found stands in data-find, other words for it in data-also, and the
+   names that a row answers before others in data-first. Rows that are left out get the class
    `find-out`, which hides them on the screen and not in print. The words and the topic stand in the
    address (?find=, ?topic=), so that it can be sent to somebody; ?q= is Sphinx' own. Without this
    script all is shown. */
@@ -26,7 +26,8 @@
   function textOf(row) {
     const copy = row.cloneNode(true);
     for (const part of copy.querySelectorAll(".headerlink, .twin-label, .check, button")) part.remove();
-    const hidden = [...copy.querySelectorAll("[data-find]")].map((e) => e.dataset.find);
+    const hidden = [...copy.querySelectorAll("[data-find], [data-also]")]
+      .map((e) => `${e.dataset.find ?? ""} ${e.dataset.also ?? ""}`);
     const text = plain([copy.textContent, ...hidden].join(" "));
     return `${text} ${alike(text)}`;
   }
@@ -36,8 +37,9 @@
     const weight = new Map(hits.map((row) => [row, words.reduce((sum, word) => {
       const w = word.replace(/\($/, "");
       const title = [row.title, alike(row.title)].join(" ").split(/[^\w.-]+/);
-      if (row.first.has(w.replace(/^.*\./, "")) || row.first.has(w)) return sum + 3.5;
+      if (row.first.has(w.replace(/^.*\./, "")) || row.first.has(w)) return sum + 4;
       if (title.some((t) => t === w || t === alike(w))) return sum + 3;
+      if (row.also.has(w)) return sum + 2.5;
       if (title.some((t) => t.startsWith(w))) return sum + 2;
       return sum + row.text.split(/[^\w]+/).includes(w.replace(/^.*\./, ""));
     }, 0)]));
@@ -49,8 +51,10 @@
     const key = (name) => name + (number || "");
     for (const row of rows) {
       row.text = textOf(row.element) + plain(` ${row.topic}`);
-      row.first = new Set(plain(row.element.querySelector("[data-first]")?.dataset.first ?? "")
-        .split(" ").flatMap((w) => [w, w.replace(/\(\)$/, "").replace(/^.*\./, "")]));
+      const said = (name) => plain(row.element.querySelector(`[data-${name}]`)?.dataset[name] ?? "");
+      row.first = new Set(said("first").split(" ")
+        .flatMap((w) => [w, w.replace(/\(\)$/, "").replace(/^.*\./, "")]));
+      row.also = new Set(said("also").split(" "));
       row.title = plain(row.element.querySelector("h3")?.firstChild.textContent ?? "");
     }
     let topic = "", best = rows;
@@ -172,10 +176,11 @@
     mark.after(list);
     finder(mark, rows.map((element) => ({ element, topic: titled(element.parentElement) })), number,
       (active, best) => {
-        list.replaceChildren(...best.slice(0, BEST).map(({ element }) => make("a", {
+        const named = best.length > 1 ? best.slice(0, BEST) : [];
+        list.replaceChildren(...named.map(({ element }) => make("a", {
           href: `#${element.id}`, textContent: element.querySelector("h3").firstChild.textContent,
         })));
-        list.classList.toggle("find-out", best.length < 2);
+        list.classList.toggle("find-out", !named.length);
         for (const element of between) element.classList.toggle("find-out", active);
         for (const group of groups) {
           const left = group.querySelector(":scope > section:not(.find-out)");
