@@ -18,7 +18,17 @@ def load(name: str):
 
 
 helpers_page, remote, stamp = load("helpers_page"), load("remote"), load("stamp")
-rosetta = load("rosetta")
+page_ext, rosetta = load("page"), load("rosetta")
+
+
+def test_the_ledgers_links_lead_to_pages() -> None:
+    row = '<td><a href="08_convolution.ipynb">8</a> or <a href="data.ipynb">a notebook</a></td>'
+    for table, link in (("findable ledger", "08_convolution.html"), ("", "08_convolution.ipynb")):
+        context = {"body": f'<table class="{table}">{row}</table>'}
+        page_ext.lead_to_pages(None, "13_defaults", "", context, None)
+        assert f'<a href="{link}">8</a>' in context["body"]
+        assert '<a href="data.ipynb">' in context["body"]
+
 
 # --------------------------------------------------------------------------------- the remote
 

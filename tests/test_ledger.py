@@ -5,8 +5,10 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+import keras
 import ledger
 import pytest
+import torch
 
 from tools.chapter import ROOT
 
@@ -83,6 +85,22 @@ def test_a_row_may_have_no_mend(row):
     assert "stays apart" in str(ledger.show([found]))
 
 
+@pytest.mark.parametrize("float32", [True, False])
+def test_rows_run_on_the_cpu_whatever_the_default(row, float32):
+    """A reader's GPU has other digits, and float64 isn't on all of them."""
+    found = []
+    run = lambda: (1.0, found.append((torch.ones(1), keras.ops.ones(1))))  # noqa: E731
+    with keras.device("meta"), torch.device("meta"):
+        ledger.measure([replace(row, run=run, float32=float32)])
+    assert {tensor.device.type for tensor in found[0]} == {"cpu"}
+
+
+def test_a_few_rows_say_what_each_framework_does(row):
+    assert f"Keras: {row.keras}; PyTorch: {row.torch}; of {row.unit}" in str(
+        ledger.show([fake(row)])
+    )
+
+
 def test_a_name_is_given_once(row):
     with pytest.raises(ValueError, match="has a row 'LayerNormalization, epsilon' already"):
         ledger.entry("Layers", row.name, keras="", torch="", mend="", unit="", chapter="")
@@ -114,7 +132,7 @@ def test_the_table_holds_every_row():
         assert html.unescape(cells["Keras default"]) == e.keras
         assert html.unescape(cells["PyTorch default"]) == e.torch
         assert html.unescape(cells["Reconciled by"]) == e.mend
-        assert f'href="{e.chapter}.html"' in cells["Chapter"]
+        assert f'href="{e.chapter}.ipynb"' in cells["Chapter"]
     text = str(ledger.show(rows))
     assert all(e.name in text for e in ROWS)
 

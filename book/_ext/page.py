@@ -1,5 +1,6 @@
-"""What our templates ask for, and the page that leads from the site's root to the front page."""
+"""What our templates ask for, where a table's links lead on the page, and the page at the root."""
 
+import re
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -34,6 +35,13 @@ def add_contents(app, pagename, templatename, context, doctree) -> None:
     context["book_contents"] = str(contents)
 
 
+def lead_to_pages(app, pagename, templatename, context, doctree) -> None:
+    """Let the ledger's links, to notebooks as in Jupyter, lead to the chapters' pages."""
+    body = context.get("body", "")
+    if 'class="findable' in body:
+        context["body"] = re.sub(r'(<a href="\d\d_\w+)\.ipynb(?=")', r"\1.html", body)
+
+
 def lead_in(app, error) -> None:
     """Write index.html, where the book's first page is not itself at the root."""
     root = app.config.root_doc
@@ -45,5 +53,6 @@ def lead_in(app, error) -> None:
 
 def setup(app) -> dict[str, bool]:
     app.connect("html-page-context", add_contents, priority=900)
+    app.connect("html-page-context", lead_to_pages)
     app.connect("build-finished", lead_in, priority=900)  # after the stub that it replaces
     return {"parallel_read_safe": True, "parallel_write_safe": True}

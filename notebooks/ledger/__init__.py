@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import keras
+import torch
 
 from helpers import parity
 
@@ -92,7 +93,7 @@ def rows(topic: str = "") -> list[Entry]:
 
 
 def measure(entries: Iterable[Entry]) -> list[Measured]:
-    """Run rows, each from the same seed, in float64 unless it asks for float32.
+    """Run rows on the CPU, each from the same seed, in float64 unless it asks for float32.
 
     An AssertionError names the row that breaks its word: one that is still apart when reconciled,
     that differs where it says "nothing to do", or that doesn't where it says what to do.
@@ -102,7 +103,8 @@ def measure(entries: Iterable[Entry]) -> list[Measured]:
         keras.utils.set_random_seed(0)
         start = time.perf_counter()
         try:
-            with nullcontext() if e.float32 else parity.float64():
+            wide = nullcontext() if e.float32 else parity.float64()
+            with keras.device("cpu"), torch.device("cpu"), wide:
                 before, after = e.run()
         except Exception as error:
             raise AssertionError(f"{e.name!r} can't be measured: {error!r}") from error

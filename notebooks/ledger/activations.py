@@ -277,6 +277,7 @@ def cut_(weight: Tensor, deviation: float) -> Tensor:
     keras="cut at two deviations, then widened by 1 / 0.8796",
     torch="kaiming_normal_: not cut",
     mend="trunc_normal_(w, std=s, a=-2 * s, b=2 * s), s = √(2 / in) / 0.8796",
+    chapter="13_defaults",
 )
 def he_normal():
     ours, deviation = HeNormal()((400, 500)), (2 / 400) ** 0.5
@@ -290,6 +291,7 @@ def he_normal():
     keras="cut at two deviations, then widened by 1 / 0.8796",
     torch="xavier_normal_: not cut",
     mend="trunc_normal_(w, std=s, a=-2 * s, b=2 * s), s = √(2 / (in + out)) / 0.8796",
+    chapter="13_defaults",
 )
 def glorot_normal():
     ours, deviation = GlorotNormal()((400, 500)), (2 / 900) ** 0.5

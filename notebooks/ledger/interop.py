@@ -289,7 +289,7 @@ def functional_call():
     torch="prunes",
     mend="prune a PyTorch twin",
     unit="error",
-    chapter="12_weights",
+    chapter="13_defaults",
 )
 def pruning():
     model, linear = make_keras_model(), nn.Linear(4, 4)
@@ -359,19 +359,21 @@ def double_convolution():
 
 @row(
     "Hooks",
-    keras="register_forward_hook works",
-    torch="register_forward_hook",
+    keras="register_forward_hook, register_full_backward_hook work",
+    torch="the same two",
     mend="nothing to do",
-    unit="outputs of a layer, as a hook sees them",
+    unit="outputs of a layer and their gradient, as hooks see them",
 )
 def hooks():
-    ours, theirs, seen = make_keras_model(), make_torch_model().eval(), []
+    ours, theirs, outputs, gradients = make_keras_model(), make_torch_model().eval(), [], []
     parity.copy_weights(ours, theirs)
     for layer in (ours.layers[1], theirs[2]):
-        layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.detach()))
+        layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output.detach()))
+        layer.register_full_backward_hook(lambda layer, into, out: gradients.append(out[0]))
     ours.layers[1].epsilon = theirs[2].eps
-    ours(draw(8, 4)), theirs(draw(8, 4))
-    same = gap(*seen)
+    for model in (ours, theirs):
+        model(draw(8, 4)).square().sum().backward()
+    same = max(gap(*outputs), gap(*gradients))
     return same, same
 
 
@@ -381,6 +383,7 @@ def hooks():
     torch="counts",
     mend="nothing to do",
     unit="operations",
+    chapter="13_defaults",
 )
 def flops():
     def counted(model):
@@ -415,12 +418,35 @@ def checkpointing():
     torch="exports",
     mend="nothing to do: the same outputs",
     unit="outputs, before and after",
+    chapter="13_defaults",
 )
 def export():
     model, x = make_keras_model(), draw(8, 4)
     exported = torch.export.export(model, (x,), strict=False).module()
     same = apart(model, exported)
     return same, same
+
+
+@row(
+    'model.export(format="torch")',
+    keras="for batches of 1 alone",
+    torch="torch.export.export: for batches of the size shown",
+    mend='dynamic_shapes=({0: torch.export.Dim("batch")},)',
+    unit="outputs for a batch of 8",
+    chapter="13_defaults",
+)
+def export_batch():
+    model, x = make_keras_model(), draw(8, 4)
+
+    def exported(**settings):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "model.pt2")
+            model.export(path, format="torch", verbose=False, **settings)
+            return torch.export.load(path).module()
+
+    before = refusal(lambda: exported()(x))
+    any_size = exported(dynamic_shapes=({0: torch.export.Dim("batch")},))
+    return before, apart(model, any_size)
 
 
 @row(
@@ -693,4 +719,5 @@ def safe_mode():
         path = os.path.join(folder, "hybrid.keras")
         model.save(path)
         before = refusal(lambda: keras.saving.load_model(path))
+        refusal(lambda: torch.load(bytes_of(model)))
         return before, apart(model, keras.saving.load_model(path, safe_mode=False))

@@ -120,7 +120,7 @@ def conv_no_padding():
     keras="one more at the right and below",
     torch='padding="same": the same, and warns of a copy',
     mend="nothing to do",
-    chapter="08_convolution",
+    chapter="13_defaults",
 )
 def conv_same_even_kernel():
     ours, x, kernel, bias = conv_twins(9, kernel_size=4, padding="same")
@@ -630,18 +630,17 @@ def dropout_rate():
     "Dropout, the mask",
     keras="drawn by torch's generator, where no seed is given",
     torch="drawn by the same",
-    mend="torch.manual_seed(1) before each step of either",
-    unit="outputs for ones, rate 0.5",
+    mend="nothing to do",
+    unit="outputs for ones, rate 0.5, one torch.manual_seed",
     chapter="08_convolution",
 )
 def dropout_mask():
     x, dropout = torch.ones(20, 30), layers.Dropout(0.5)
     torch.manual_seed(1)
-    before = gap(dropout(x, training=True), nn.Dropout(0.5)(x))
-    torch.manual_seed(1)
     ours = dropout(x, training=True)
     torch.manual_seed(1)
-    return before, gap(ours, nn.Dropout(0.5)(x))
+    apart = gap(ours, nn.Dropout(0.5)(x))
+    return apart, apart
 
 
 @row(
@@ -778,7 +777,8 @@ def lstm_kernels():
 def lstm_biases():
     lstm, x = drawn(layers.LSTM(4, return_sequences=True), (None, 7, 5)), draw(3, 7, 5)
     kernel, hidden, bias = values(lstm)
-    theirs = recurrent(nn.LSTM(5, 4, batch_first=True), kernel, hidden, bias, 0.5 * draw(16))
+    theirs = nn.LSTM(5, 4, batch_first=True)
+    recurrent(theirs, kernel, hidden, bias, theirs.bias_hh_l0.detach().clone())
     return gap(lstm(x), theirs(x)[0]), gap(lstm(x), put(theirs, bias_hh_l0=0 * bias)(x)[0])
 
 

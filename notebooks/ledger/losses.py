@@ -476,7 +476,7 @@ def class_weights():
 
 @row(
     "Class weights, one-hot labels",
-    keras='reduction="mean_with_sample_weight": by the weights',
+    keras='reduction="mean_with_sample_weight", the mend above: by the weights',
     torch="for one-hot labels: by the number of examples",
     mend='the default, reduction="sum_over_batch_size"',
 )

@@ -97,7 +97,7 @@ LEVEL = {  # settings that leave nothing but the learning rate
 }
 
 
-def learning_rate(name, ours, theirs, mend="write it out in both"):
+def learning_rate(name, ours, theirs, mend="write it out in both", chapter="05_optimisers"):
     """Enter the row of one optimiser's learning rate."""
 
     @row(
@@ -105,6 +105,7 @@ def learning_rate(name, ours, theirs, mend="write it out in both"):
         keras=f"learning_rate={ours}",
         torch=f"lr={theirs}",
         mend=mend,
+        chapter=chapter,
     )
     def rate():
         make, level_keras, level_torch = LEVEL[name]
@@ -120,9 +121,9 @@ learning_rate("Adagrad", "0.001", "0.01")
 learning_rate("Adam", "0.001", "0.001", mend="nothing to do")
 learning_rate("AdamW", "0.001", "0.001", mend="nothing to do")
 learning_rate("Adamax", "0.001", "0.002")
-learning_rate("Nadam", "0.001", "0.002")
+learning_rate("Nadam", "0.001", "0.002", chapter="13_defaults")
 learning_rate("Adadelta", "0.001", "1.0")
-learning_rate("Adafactor", "0.001", "0.01")
+learning_rate("Adafactor", "0.001", "0.01", chapter="13_defaults")
 
 
 # ------------------------------------------------------------------------- the rules themselves
@@ -353,13 +354,20 @@ def adamax_epsilon():
     keras="0.96**t",
     torch="0.96**(t * momentum_decay), momentum_decay=0.004",
     mend="momentum_decay=1",
+    chapter="13_defaults",
 )
 def nadam_schedule():
     ours, theirs = partial(K.Nadam, 0.01, epsilon=1e-8), partial(T.NAdam, lr=0.01)
     return compare(ours, theirs), compare(ours, partial(theirs, momentum_decay=1.0))
 
 
-@row("Nadam, epsilon", keras="epsilon=1e-7", torch="eps=1e-8", mend="eps=1e-7")
+@row(
+    "Nadam, epsilon",
+    keras="epsilon=1e-7",
+    torch="eps=1e-8",
+    mend="eps=1e-7",
+    chapter="13_defaults",
+)
 def nadam_epsilon():
     ours, theirs = partial(K.Nadam, 0.01), partial(T.NAdam, lr=0.01, momentum_decay=1.0)
     return compare(ours, theirs), compare(ours, partial(theirs, eps=1e-7))
@@ -399,6 +407,7 @@ def lion_absent():
     keras="epsilon_1=1e-30, added to each",
     torch="eps=(None, 1e-3): the type's own, 1e-7 in float32",
     mend="eps=(1e-30, 1e-3)",
+    chapter="13_defaults",
 )
 def adafactor_epsilon():
     gradients = 1e-9 * NOISE.reshape(-1, 5, 4)  # squares below float64's eps, 2e-16

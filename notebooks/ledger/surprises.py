@@ -100,6 +100,7 @@ def outputs_as_numpy():
     torch="torch.distributed",
     mend="DistributedDataParallel, in a loop",
     unit="error",
+    chapter="13_defaults",
 )
 def distribution():
     assert torch.distributed.is_available()
@@ -112,7 +113,7 @@ def distribution():
     torch="nn.SyncBatchNorm",
     mend="a PyTorch twin",
     unit="error",
-    chapter="12_weights",
+    chapter="13_defaults",
 )
 def synchronized():
     nn.SyncBatchNorm(3)

@@ -9,6 +9,7 @@ from . import Measured, Value
 
 __all__ = ["Table", "find", "show"]
 
+FEW = 25  # so many rows, and the text says what each framework does
 HEAD = ("What", "Keras default", "PyTorch default", "Apart", "Of what", "Reconciled by", "Then")
 
 
@@ -72,11 +73,13 @@ class Table:
         width = max(len(row.entry.name) for row in self.rows)
         lines, topic = [], ""
         for row in self.rows:
-            name, _, _, before, _, mend, after = cells(row)
+            name, ours, theirs, before, unit, mend, after = cells(row)
             if row.entry.topic != topic:
                 topic = row.entry.topic
                 lines.append(f"{topic}:")
             lines.append(f"  {name:<{width}}  {before:>18}  {after:>11}  {mend}")
+            if len(self.rows) < FEW:
+                lines.append(f"      Keras: {ours}; PyTorch: {theirs}; of {unit}")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -88,7 +91,7 @@ class Table:
         body = ""
         for row in self.rows:
             chapter = row.entry.chapter
-            link = f'<a href="{chapter}.html">{int(chapter.split("_")[0])}</a>'
+            link = f'<a href="{chapter}.ipynb">{int(chapter.split("_")[0])}</a>'
             tds = [_breakable(cell) for cell in cells(row)] + [link]
             value = f' data-value="{_sort(row)}"'
             line = "".join(

@@ -401,7 +401,7 @@ def float64_inputs():
     torch="a module of yours follows train() and eval()",
     mend="training=False",
     unit="pixels",
-    chapter="06_data",
+    chapter="11_torch_in_keras",
 )
 def augmentation():
     flip, pictures = layers.RandomFlip("horizontal", seed=0), draw(8, 4, 4, 1)
@@ -539,7 +539,7 @@ def early_stopping():
     torch="yours: loss < best, from inf on",
     mend="TerminateOnNaN, or a check of your own",
     unit="epochs of 3 that are saved",
-    chapter="07_dense",
+    chapter="13_defaults",
 )
 def checkpoint_nan():
     losses, best, theirs = [float("nan"), 2.0, 1.0], float("inf"), 0
