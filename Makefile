@@ -81,8 +81,8 @@ lint: $(VENV)/test.done ## check code and notebooks with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/test.done ## measure speed, as ratios in one interleaved run
-	$(BIN)/python -m tools.bench
+bench: $(VENV)/test.done ## what takes longer than a chapter may, measured and stored (name some: BENCH="steps to99")
+	PYTHONPATH=.:notebooks $(BIN)/python -m tools.bench $(BENCH)
 
 clean: ## remove the rendered book, .venv and caches
 	rm -rf book/_build $(VENV) .hypothesis .pytest_cache .ruff_cache

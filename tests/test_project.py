@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools import bench
+from tools.bench import interleave, steps, table
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -119,10 +119,10 @@ def test_links_between_the_projects_pages_lead_somewhere():
 def test_bench_takes_turns_and_compares_within_a_round():
     calls = []
     variants = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    seconds = bench.interleave(variants, rounds=3)
+    seconds = interleave(variants, rounds=3)
     assert calls == ["a", "b", "b", "a"] * 2  # one round to warm up; none is always first
     assert [len(times) for times in seconds.values()] == [3, 3]
-    text = bench.table({"one": [1.0, 2.0, 4.0], "double": [2.0, 4.0, 8.0]})
+    text = table({"one": [1.0, 2.0, 4.0], "double": [2.0, 4.0, 8.0]})
     assert re.search(r"one +1\.00  \(1\.00 to 1\.00\)", text)
     assert re.search(r"double +2\.00  \(2\.00 to 2\.00\)", text)
 
@@ -133,13 +133,13 @@ def test_bench_trains_one_network_in_every_way(network):
     from helpers import parity  # not above: it imports Keras, and the book alone has none
 
     rng = np.random.default_rng(0)
-    make_keras, make_torch = getattr(bench, f"{network}_twins")()
+    make_keras, make_torch = getattr(steps, f"{network}_twins")()
     keras_model, torch_model = make_keras("channels_last"), make_torch()
     parity.copy_weights(keras_model, torch_model)
     report = parity.compare(keras_model, torch_model, rng.normal(size=(4, 28, 28, 1)))
     assert report.ok, report
     assert keras_model.count_params() == {"dense": 55_050, "convolutional": 121_930}[network]
-    variants = getattr(bench, f"step_of_the_{network}_network")(steps=1)
+    variants = getattr(steps, f"step_of_the_{network}_network")(steps=1)
     histories = [variant() for variant in variants.values()]
     kept = [sorted(history.history) for history in histories if history is not None]
     assert kept == [["loss"], ["accuracy", "loss"]] * 2 + [["loss"]] * (network != "dense")

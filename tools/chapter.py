@@ -105,8 +105,9 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
 def digest(nb: NotebookNode, root: Path = ROOT) -> str:
     """SHA-256 of all that outputs follow from.
 
-    That is the code cells, their tags, `helpers/*.py`, and the modules of the packages beside the
-    chapters that the cells import (`notebooks/ledger/*.py`).
+    That is the code cells, their tags, `helpers/*.py`, and the modules and stored results of the
+    packages beside the chapters that the cells import (`notebooks/ledger/*.py`,
+    `notebooks/measured/*.json`).
     """
     cells = [[cell.source, tags(cell)] for cell in nb.cells if cell.cell_type == "code"]
     parts = [cells, _modules(root / "helpers")]
@@ -114,12 +115,12 @@ def digest(nb: NotebookNode, root: Path = ROOT) -> str:
         name = package.parent.name
         imports = rf"(?m)^\s*(import|from) ([\w., ]+, *)?{name}\b"
         if any(re.search(imports, source) for source, _ in cells):
-            parts.append({name: _modules(package.parent)})
+            parts.append({name: _modules(package.parent) | _modules(package.parent, "json")})
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _modules(package: Path) -> dict[str, str]:
-    return {path.name: path.read_text("utf-8") for path in sorted(package.glob("*.py"))}
+def _modules(package: Path, kind: str = "py") -> dict[str, str]:
+    return {path.name: path.read_text("utf-8") for path in sorted(package.glob(f"*.{kind}"))}
 
 
 def where(path: Path, nb: NotebookNode, index: int | None) -> str:

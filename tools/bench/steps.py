@@ -1,42 +1,8 @@
-"""Speed as ratios, measured in one interleaved run: `make bench`.
+"""A training step of the book's networks, in every way of chapters 1 to 8."""
 
-Machines are noisy and differ, so a time in seconds says little. Each round times every variant
-once, in turn, and each round begins with another one; a ratio is taken within a round, and the
-table shows its median and its quartiles.
-"""
-
-import os
-import statistics
-import time
 from collections.abc import Callable
 
-Variant = Callable[[], object]
-
-
-def interleave(variants: dict[str, Variant], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant in each round. One round more is run first, and not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    names = list(variants)
-    for turn in range(rounds + 1):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            start = time.perf_counter()
-            variants[name]()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def table(seconds: dict[str, list[float]]) -> str:
-    """Each variant's time over the first one's, round by round: median and quartiles."""
-    first = next(iter(seconds.values()))
-    width = max(map(len, seconds))
-    lines = [f"{'':{width}}  ratio  (quartiles)"]
-    for name, times in seconds.items():
-        ratios = [ours / theirs for ours, theirs in zip(times, first, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        lines.append(f"{name:{width}}  {middle:5.2f}  ({low:.2f} to {high:.2f})")
-    return "\n".join(lines)
+from tools.bench.interleaved import Variant, interleave, ratios, table
 
 
 def epoch_of_chapter_1() -> dict[str, Variant]:
@@ -192,19 +158,16 @@ def step_of_the_convolutional_network(steps: int = 20) -> dict[str, Variant]:
     return _training_step(*convolutional_twins(), steps)
 
 
-BENCHMARKS = (epoch_of_chapter_1, step_of_the_dense_network, step_of_the_convolutional_network)
-
-
-def main(rounds: int = 15) -> None:
-    """Run every benchmark and print its table."""
-    os.environ["KERAS_BACKEND"] = "torch"
-    from helpers import device
-
-    print(device.stamp())
-    for benchmark in BENCHMARKS:
+def run(rounds: int = 15) -> dict:
+    """Every table of this file; the results hold each variant's ratios to the first one."""
+    results = {}
+    for benchmark in (
+        epoch_of_chapter_1,
+        step_of_the_dense_network,
+        step_of_the_convolutional_network,
+    ):
         print(f"\n{benchmark.__doc__}\n")
-        print(table(interleave(benchmark(), rounds)))
-
-
-if __name__ == "__main__":
-    main()
+        seconds = interleave(benchmark(), rounds)
+        print(table(seconds), flush=True)
+        results[benchmark.__name__] = ratios(seconds)
+    return results
