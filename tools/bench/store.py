@@ -1,4 +1,4 @@
-"""Where the results of the benchmarks lie, and whether the code that made them has changed since."""
+"""Where the results of the benchmarks lie, and whether their code has changed since."""
 
 import hashlib
 import importlib
