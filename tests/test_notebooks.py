@@ -6,14 +6,14 @@ import pytest
 
 from tools.chapter import ROOT, load
 from tools.form import problems
-from tools.notebooks import LONGEST, slowness
+from tools.notebooks import LONGEST
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def seconds(path):
-    """How long a chapter last took, as a machine of the usual pace; for ever, if it doesn't say."""
-    return load(path).metadata.get("stamp", {}).get("seconds", float("inf")) / slowness()
+    """How long a chapter last took; for ever, if it doesn't say."""
+    return load(path).metadata.get("stamp", {}).get("seconds", float("inf"))
 
 
 def test_there_are_chapters():
@@ -31,10 +31,15 @@ def test_time(path):
 
 
 def test_time_of_all():
-    assert slowness() < 3, "chapter 1 has become slow, or the machine is too busy to measure on"
+    assert sum(map(seconds, CHAPTERS)) < 600
+
+
+def test_half_of_the_chapters_are_short():
+    """20 s were set where chapter 1 takes 8.5 s; a slower machine gets as much more for this."""
+    slowness = max(1.0, seconds(CHAPTERS[0]) / 8.5)
+    assert slowness < 3, "chapter 1 has become slow, or the machine is too busy to measure on"
     times = sorted(map(seconds, CHAPTERS))
-    assert sum(times) < 600
-    assert 2 * sum(time < 20 for time in times) >= len(times), times
+    assert 2 * sum(time < 20 * slowness for time in times) >= len(times), times
 
 
 def test_every_chapter_is_in_the_contents():
