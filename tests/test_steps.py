@@ -41,7 +41,7 @@ EACH = {  # a layer, its arguments, the shape of a batch
     "pool": ("MaxPooling2D", {"pool_size": 2}, (4, 9, 8, 2)),
     "pool, first": (
         "MaxPooling2D",
-        {"pool_size": 2, "data_format": "channels_first"},
+        {"pool_size": (2, 3), "strides": 2, "data_format": "channels_first"},
         (4, 2, 9, 8),
     ),
     "pool, strides": ("MaxPooling2D", {"pool_size": (3, 2), "strides": (1, 2)}, (4, 9, 8, 2)),
