@@ -198,14 +198,30 @@ def test_sequential_takes_keras_own_way_where_a_call_does_more(monkeypatch):
     assert share > 0.05 and torch.equal(model(x), model(x, training=False))
     model.add(layers.Dense(1))
     assert model(x).shape == (200, 1)
+    unbuilt = fast_keras.Sequential([fast_keras.Dense(3)])
+    assert unbuilt.call(x).shape == (200, 3)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
 def test_what_a_fast_layer_cannot_do_is_left_to_keras():
     """A mask, LoRA and quantised weights: the same numbers as from Keras' own layer."""
     x, mask = torch.randn(6, 5, 4), torch.rand(6, 5) > 0.4
     pair = [kit.BatchNormalization() for kit in (layers, fast_keras)]
     outputs = [layer(x, training=True, mask=mask) for layer in pair]
     assert torch.equal(*outputs) and (pair[0].moving_mean == pair[1].moving_mean).all()
+
+    masked = layers.Masking()(x * mask[..., None])  # the mask rides on the tensor
+    models = [
+        sequential([keras.Input((5, 4)), kit.BatchNormalization()])
+        for sequential, kit in (
+            (keras.Sequential, layers),
+            (fast_keras.Sequential, fast_keras),
+        )
+    ]
+    assert torch.equal(*(model(masked, training=True) for model in models))
+
+    pair = [kit.BatchNormalization(dtype="mixed_bfloat16") for kit in (layers, fast_keras)]
+    assert torch.equal(*(layer(x, training=True) for layer in pair))
 
     for name, settings, shape in (EACH["dense"], EACH["conv"]):
         x = torch.randn(shape)

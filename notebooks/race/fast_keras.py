@@ -47,7 +47,7 @@ def lay_out(model: keras.Model) -> None:
 
 def _lay_out(layer: layers.Conv2D) -> None:
     """As above, for one layer, in place. LoRA's kernel is a sum and has no place of its own."""
-    if not layer.lora_enabled and not layer.kernel.value.is_meta:
+    if not layer.lora_enabled:
         kernel = layer.kernel.value
         shown = kernel.data.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
         kernel.data = shown.permute(2, 3, 1, 0)
