@@ -313,7 +313,7 @@ def step_of_the_normalised_network(steps: int = 10) -> dict[str, Step]:
     return _training_step(*normalised_twins(), steps)
 
 
-def run(rounds: int = 15) -> dict:
+def run(rounds: int = 9) -> dict:
     """Every table of this file.
 
     The results hold each variant's ratios to the first one and, under `over_torch`, Keras' to
