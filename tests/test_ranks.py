@@ -163,6 +163,29 @@ def test_a_launch_that_takes_too_long_is_ended_with_all_its_ranks(job, here):
     assert time.monotonic() - before < 60
 
 
+def test_ranks_end_with_the_process_that_launched_them(job, here):
+    torch.save(job, here / "job.pt")
+    code = (
+        "import torch, ranks; job = torch.load('job.pt');"
+        "ranks.launch('train', job, '--steps', 100_000, '--checkpoints', 'kept')"
+    )
+    env = start._environment() | {"TMPDIR": str(here)}
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=here, env=env)
+    try:
+        wait_for(lambda: list(here.glob("kept/*.ckpt")))  # they are at work
+    finally:
+        launcher.kill()  # nothing of its own can run any more
+        launcher.wait()
+    wait_for(lambda: not left(here))
+
+
+def wait_for(condition, patience=120):
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
 def test_what_torchrun_left_in_the_environment_is_not_inherited(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "1")
     monkeypatch.setenv("RANK", "5")

@@ -59,6 +59,7 @@ def fit(data: dict[str, Any], how: str, norm: Any = None) -> dict[str, Any]:
     model = make_keras_model(norm)
     model.set_weights(data["normalised" if norm else "weights"])
     outer = ThroughDDP(model) if how == "through DDP" else model
+    _wrapped = DistributedDataParallel(model) if how == "wrapped" else None  # and that is all
     kind = Averaging if how == "averaging" else keras.optimizers.SGD
     outer.compile(
         optimizer=kind(0.05, momentum=0.9),
@@ -84,7 +85,7 @@ def slopes(data: dict[str, Any]) -> list[Tensor]:
 def proofs(data: dict[str, Any]) -> dict[str, Any]:
     data |= {key: [w.numpy() for w in data[key]] for key in ("weights", "normalised")}
     found = {"gradients": slopes(data)}
-    found |= {how: fit(data, how) for how in ("alone", "averaging", "through DDP")}
+    found |= {how: fit(data, how) for how in ("wrapped", "averaging", "through DDP")}
     kinds = {"local norm": keras.layers.BatchNormalization, "global norm": SyncNormalization}
     for name, kind in kinds.items():
         found[name] = fit(data, "averaging", lambda kind=kind: like_torch(kind))

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -163,6 +164,7 @@ def _environment() -> dict[str, str]:
         "KERAS_BACKEND": "torch",
         "BOOK_DEVICE": "cpu",
         "OMP_NUM_THREADS": "1",
+        "RANKS_LAUNCHER": str(os.getpid()),
     }
 
 
@@ -173,6 +175,16 @@ def _free_port() -> int:
 
 
 # ---- in a rank ----
+
+
+def _end_with(launcher: int) -> None:
+    """End this process as soon as the one that launched it is gone, however it went."""
+    while True:
+        try:
+            os.kill(launcher, 0)  # sends nothing, asks whether it is there
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(0.5)
 
 
 @contextlib.contextmanager
@@ -190,6 +202,9 @@ def joined(data: Path) -> Iterator[Callable[..., None]]:
     def report(**values: Any) -> None:
         torch.save(values, Path(folder, f"rank{rank}.pt"))
 
+    if "RANKS_LAUNCHER" in os.environ:
+        launcher = int(os.environ["RANKS_LAUNCHER"])
+        threading.Thread(target=_end_with, args=[launcher], daemon=True).start()
     warnings.simplefilter("error")
     # Keras' own Variable.__array__ has not yet the signature of NumPy 2.
     warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)

@@ -82,7 +82,7 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="a file with x, y and the first weights")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=64, help="of all ranks together")
+    parser.add_argument("--batch-size", type=int, default=32, help="of all ranks together")
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--checkpoints", type=Path, help="a folder; none are written without")
     parser.add_argument("--every", type=int, default=5, help="steps between checkpoints")
