@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PATIENCE = 60  # seconds that a rank waits for another before it gives up
+PATIENCE = 120  # seconds that a rank waits for another before it gives up
 
 
 class RanksError(Exception):
@@ -55,7 +55,7 @@ def launch(
     ranks: int = 2,
     hosts: int = 1,
     restarts: int = 0,
-    timeout: float = 180,
+    timeout: float = 280,
 ) -> list[dict[str, Any]]:
     """Run `ranks.script` in `ranks` processes on each host; what each reported, by rank.
 
@@ -116,17 +116,19 @@ def _run(words: list[str], hosts: int, folder: Path, timeout: float) -> str:
 
 
 def _end(agents: list[subprocess.Popen], folder: Path) -> None:
-    """See that no process is left: ask the agents to end their ranks, then kill what remains."""
+    """See that no process is left: ask the agents to end their ranks, or else kill them all."""
     for agent in agents:
         if agent.poll() is None:
             agent.send_signal(signal.SIGTERM)
+    stubborn = False
     for agent in agents:
         try:
-            agent.wait(timeout=10)
+            agent.wait(timeout=20)
         except subprocess.TimeoutExpired:
+            stubborn = True
             agent.kill()
             agent.wait()
-    for path in folder.glob("pid*"):  # a rank is in a session of its own, as torchrun starts it
+    for path in folder.glob("pid*") if stubborn else ():  # each in a session of its own
         with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
             if os.getpgid(pid := int(path.read_text())) == pid:
                 os.killpg(pid, signal.SIGKILL)
