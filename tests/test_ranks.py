@@ -179,7 +179,7 @@ def test_ranks_end_with_the_process_that_launched_them(job, here):
     wait_for(lambda: not left(here))
 
 
-def wait_for(condition, patience=120):
+def wait_for(condition, patience=600):
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end
@@ -218,7 +218,7 @@ def test_a_process_that_dies_while_it_writes_leaves_the_old_checkpoint(tmp_path)
         "import pathlib, torch; from ranks import checkpoint;"
         f"checkpoint.save(pathlib.Path({str(tmp_path)!r}), 10, {{'weight': torch.ones(3)}}, True)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=start._environment(), timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=start._environment(), timeout=600)
     assert done.returncode == -signal.SIGKILL
     assert sorted(os.listdir(tmp_path)) == ["step00000005.ckpt", "step00000010.part"]
     assert checkpoint.newest(tmp_path)["step"] == 5

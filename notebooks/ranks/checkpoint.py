@@ -37,6 +37,10 @@ def save(folder: Path, step: int, state: dict[str, Any], crash: bool = False) ->
         file.flush()
         os.fsync(file.fileno())  # on the disk before it gets its name
     os.replace(draft, path)  # the name changes in one instant, or not
+    if os.name == "posix":  # and the folder, in which the new name stands
+        entry = os.open(folder, os.O_RDONLY)
+        os.fsync(entry)
+        os.close(entry)
     for old in sorted(folder.glob("step*.ckpt"))[:-KEPT]:
         old.unlink()
     return path

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PATIENCE = 120  # seconds that a rank waits for another before it gives up
+PATIENCE = 240  # seconds that a rank waits for another before it gives up
 
 
 class RanksError(Exception):
