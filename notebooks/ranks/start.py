@@ -55,7 +55,7 @@ def launch(
     ranks: int = 2,
     hosts: int = 1,
     restarts: int = 0,
-    timeout: float = 280,
+    timeout: float = 580,
 ) -> list[dict[str, Any]]:
     """Run `ranks.script` in `ranks` processes on each host; what each reported, by rank.
 
