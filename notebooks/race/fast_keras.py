@@ -42,13 +42,15 @@ def lay_out(model: keras.Model) -> None:
     """
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
-            _lay_out(layer.kernel.value)
+            _lay_out(layer)
 
 
-def _lay_out(kernel: Tensor) -> None:
-    """As above, for one kernel (height, width, in, out), in place."""
-    shown = kernel.data.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
-    kernel.data = shown.permute(2, 3, 1, 0)
+def _lay_out(layer: layers.Conv2D) -> None:
+    """As above, for one layer, in place. LoRA's kernel is a sum and has no place of its own."""
+    if not layer.lora_enabled:
+        kernel = layer.kernel.value
+        shown = kernel.data.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+        kernel.data = shown.permute(2, 3, 1, 0)
 
 
 @register
@@ -68,8 +70,8 @@ class Conv2D(layers.Conv2D):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        if self.data_format == "channels_last" and not self.kernel.value.is_meta:
-            _lay_out(self.kernel.value)
+        if self.data_format == "channels_last":
+            _lay_out(self)
 
     def call(self, inputs: Tensor) -> Tensor:
         if self.lora_enabled or (self.padding == "same" and max(self.strides) > 1):
