@@ -37,7 +37,7 @@ def test_time_of_all():
 def test_half_of_the_chapters_are_short():
     """20 s were set where chapter 1 takes 6.2 s; a slower machine gets as much more for this.
 
-    It took 8.5 s there, and 19.6 s on another machine, on which it takes 14.2 s since it is shorter.
+    It took 8.5 s there, and 19.6 s on another machine, where it takes 14.2 s since it is shorter.
     """
     slowness = max(1.0, seconds(CHAPTERS[0]) / (8.5 * 14.2 / 19.6))
     assert slowness < 3, "chapter 1 has become slow, or the machine is too busy to measure on"
