@@ -570,6 +570,21 @@ def test_a_package_is_stamped_where_a_chapter_imports_it(good, tmp_path, line, s
     assert len({alone, first, digest(nb, tmp_path)}) == (3 if stale else 1)
 
 
+def test_a_stored_result_is_stamped_where_a_chapter_names_it(good, tmp_path):
+    nb = copy.deepcopy(good)
+    of(nb, "value").source += '\nimport measured\nmeasured.load("speed")'
+    package = tmp_path / "notebooks" / "measured"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    before = digest(nb, tmp_path)
+    (package / "other.json").write_text("1")
+    assert digest(nb, tmp_path) == before
+    (package / "speed.json").write_text("1")
+    first = digest(nb, tmp_path)
+    (package / "speed.json").write_text("2")
+    assert len({before, first, digest(nb, tmp_path)}) == 3
+
+
 def test_the_file_is_written_as_jupyter_does(book, saved):
     path = saved(lambda nb: None)
     path.write_text(json.dumps(json.loads(path.read_text()), indent=2))

@@ -105,17 +105,19 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
 def digest(nb: NotebookNode, root: Path = ROOT) -> str:
     """SHA-256 of all that outputs follow from.
 
-    That is the code cells, their tags, `helpers/*.py`, and the modules and stored results of the
-    packages beside the chapters that the cells import (`notebooks/ledger/*.py`,
-    `notebooks/measured/*.json`).
+    That is the code cells, their tags, `helpers/*.py`, and the packages beside the chapters that
+    the cells import: their modules (`notebooks/ledger/*.py`), and those of their stored results
+    that the cells name (`notebooks/measured/*.json`).
     """
     cells = [[cell.source, tags(cell)] for cell in nb.cells if cell.cell_type == "code"]
-    parts = [cells, _modules(root / "helpers")]
+    parts, code = [cells, _modules(root / "helpers")], "\n".join(source for source, _ in cells)
     for package in sorted((root / "notebooks").glob("*/__init__.py")):
         name = package.parent.name
         imports = rf"(?m)^\s*(import|from) ([\w., ]+, *)?{name}\b"
-        if any(re.search(imports, source) for source, _ in cells):
-            parts.append({name: _modules(package.parent) | _modules(package.parent, "json")})
+        if re.search(imports, code):
+            stored = _modules(package.parent, "json")
+            named = {file: text for file, text in stored.items() if f'"{file[:-5]}"' in code}
+            parts.append({name: _modules(package.parent) | named})
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
