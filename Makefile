@@ -8,7 +8,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 SETUP  := pyproject.toml constraints.txt
 JOBS   ?= 2
 # One thread for each of $(JOBS) workers: two that fight for the same cores are slower than one.
-# And glibc keeps the memory of large arrays for the next ones: page faults cost a fifth (chapter 14).
+# And glibc keeps the memory of large arrays for the next ones: page faults can take a third of the time.
 KEEP   := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647
 PYTEST := BOOK_DEVICE=cpu OMP_NUM_THREADS=1 $(KEEP) $(BIN)/pytest -n $(JOBS) --dist loadfile
 NBVAL  := --nbval --nbval-current-env --nbval-cell-timeout=300
