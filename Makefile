@@ -12,10 +12,7 @@ JOBS   ?= 2
 KEEP   := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647
 PYTEST := BOOK_DEVICE=cpu OMP_NUM_THREADS=1 $(KEEP) $(BIN)/pytest -n $(JOBS) --dist loadfile
 NBVAL  := --nbval --nbval-current-env --nbval-cell-timeout=300
-CHAPTERS_ALL  := $(wildcard notebooks/*.ipynb)
 DATA_CHAPTERS := $(shell grep -l load_mnist notebooks/*.ipynb)
-# NumPy and PyTorch round as on a processor from 2004; x86 only.
-OLDER := $(if $(filter x86_64,$(shell uname -m)),OPENBLAS_CORETYPE=Prescott ATEN_CPU_CAPABILITY=default)
 
 export KERAS_BACKEND := torch
 # The folder that holds mnist.npz, if you have one: an absolute path for kernels that start elsewhere.
@@ -67,14 +64,14 @@ test: $(VENV)/test.done ## run the tests, then every cell of every chapter again
 	@failed=0; $(PYTEST) --ignore tests/test_book.py || failed=1; \
 	$(PYTEST) $(NBVAL) notebooks || failed=1; exit $$failed
 
-test-offline: $(VENV)/test.done ## the data tests and the chapters that use data, with no folder, cache or network, and an older rounding
+test-offline: $(VENV)/test.done ## the data tests and the chapters that use data, with no folder, no cache and no network
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
 	export BOOK_DATA= KERAS_HOME="$$cache" https_proxy=http://127.0.0.1:9 && \
 	$(PYTEST) tests/test_data.py && \
-	$(if $(DATA_CHAPTERS),$(OLDER) $(PYTEST) $(NBVAL) $(DATA_CHAPTERS),true)
+	$(if $(DATA_CHAPTERS),$(PYTEST) $(NBVAL) $(DATA_CHAPTERS),true)
 
-test-rounding: $(VENV)/test.done ## the other chapters once more, as a processor from 2004 would round it (on x86)
-	$(OLDER) $(PYTEST) $(NBVAL) $(or $(CHAPTERS),$(filter-out $(DATA_CHAPTERS),$(CHAPTERS_ALL)))
+test-rounding: $(VENV)/test.done ## every chapter once more, as a processor from 2004 would round it (on x86)
+	OPENBLAS_CORETYPE=Prescott ATEN_CPU_CAPABILITY=default $(PYTEST) $(NBVAL) $(or $(CHAPTERS),notebooks)
 
 test-networks: $(VENV)/test.done ## 1,200 random networks, copied both ways and compared (the tests draw 360 of them)
 	BOOK_DEVICE=cpu OMP_NUM_THREADS=1 BOOK_NETWORKS=$(or $(BOOK_NETWORKS),1200) $(BIN)/pytest -s tests/test_networks.py
