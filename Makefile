@@ -38,11 +38,11 @@ $(VENV)/book.done: $(VENV)/pip.done $(SETUP)
 	@touch $@
 
 $(VENV)/test.done: $(VENV)/pip.done $(SETUP)
-	$(PIP) --group test --editable .
+	$(PIP) --group test --editable '.[ship]'
 	@touch $@
 
 $(VENV)/lab.done: $(VENV)/pip.done $(SETUP)
-	$(PIP) --editable '.[lab]'
+	$(PIP) --editable '.[lab,ship]'
 	@touch $@
 
 $(VENV)/browser.done: $(VENV)/pip.done $(SETUP)

@@ -25,7 +25,8 @@ def pinned():
 
 def requirements():
     project, groups = PROJECT["project"], PROJECT["dependency-groups"]
-    named = [*project["dependencies"], *project["optional-dependencies"]["lab"]]
+    optional = project["optional-dependencies"].values()
+    named = [*project["dependencies"], *(entry for extra in optional for entry in extra)]
     named += [entry for group in groups.values() for entry in group if isinstance(entry, str)]
     return [Requirement(text) for text in named]
 
@@ -44,7 +45,7 @@ def test_the_book_group_needs_neither_framework():
 
 def test_conda_gets_its_packages_from_the_project():
     text = (ROOT / "environment.yml").read_text()
-    assert "--constraint constraints.txt" in text and "--editable .[lab]" in text
+    assert "--constraint constraints.txt" in text and "--editable .[lab,ship]" in text
     packages = {requirement.name for requirement in requirements()}
     assert not packages & set(re.findall(r"^\s*- ([\w-]+)", text, re.MULTILINE))
 
