@@ -106,8 +106,8 @@ def digest(nb: NotebookNode, root: Path = ROOT) -> str:
     """SHA-256 of all that outputs follow from.
 
     That is the code cells, their tags, `helpers/*.py`, and the packages beside the chapters that
-    the cells import: their modules (`notebooks/ledger/*.py`), and those of their stored results
-    that the cells name (`notebooks/measured/*.json`).
+    the cells import: their modules (`notebooks/ledger/*.py`, `*.cpp`), and those of their stored
+    results that the cells name (`notebooks/measured/*.json`).
     """
     cells = [[cell.source, tags(cell)] for cell in nb.cells if cell.cell_type == "code"]
     parts, code = [cells, _modules(root / "helpers")], "\n".join(source for source, _ in cells)
@@ -117,7 +117,8 @@ def digest(nb: NotebookNode, root: Path = ROOT) -> str:
         if re.search(imports, code):
             stored = _modules(package.parent, "json")
             named = {file: text for file, text in stored.items() if f'"{file[:-5]}"' in code}
-            parts.append({name: _modules(package.parent) | named})
+            compiled = _modules(package.parent, "cpp")
+            parts.append({name: _modules(package.parent) | compiled | named})
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

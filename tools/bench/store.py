@@ -31,7 +31,7 @@ def digest(name: str) -> str:
     source = files[0].read_text("utf-8")
     for package in sorted((ROOT / "notebooks").glob("*/__init__.py")):
         if re.search(rf"(?m)^\s*(import|from) {package.parent.name}\b", source):
-            files += sorted(package.parent.glob("*.py"))
+            files += sorted(package.parent.glob("*.py")) + sorted(package.parent.glob("*.cpp"))
     parts = [[path.name, path.read_text("utf-8")] for path in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
