@@ -49,7 +49,7 @@ def problems(path: Path, root: Path = ROOT) -> list[str]:
         return [f"{path.name}: its format is 4.{nb.nbformat_minor}, not 4.5: run `make notebooks`."]
     found = [f for check in (_form, _code, _pairs, _names, _outputs, _meta) for f in check(nb)]
     stamp = nb.metadata.get("stamp", {})
-    if set(stamp) != {"digest", "versions", "device", "seconds"}:
+    if set(stamp) != {"digest", "versions", "device", "seconds", "cpu"}:
         found.append((None, "it has no complete stamp: run `make notebooks`"))
     elif stamp.digest != digest(nb, root):
         found.append((None, "its stamp is stale (code or helpers changed): run `make notebooks`"))
