@@ -11,14 +11,9 @@ from tools.notebooks import LONGEST, slowness
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def stamped(path):
+def stamped(path, what="seconds"):
     """How long a chapter last took; for ever, if it doesn't say."""
-    return load(path).metadata.get("stamp", {}).get("seconds", float("inf"))
-
-
-def seconds(path):
-    """The same, as a machine of the usual pace."""
-    return stamped(path) / slowness()
+    return load(path).metadata.get("stamp", {}).get(what, float("inf"))
 
 
 def test_there_are_chapters():
@@ -32,17 +27,17 @@ def test_form(path):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_time(path):
-    assert seconds(path) < LONGEST
+    assert stamped(path) < LONGEST
 
 
 def test_time_of_all():
     """Two workers with a core each share the seconds of processor that all chapters take."""
-    assert sum(load(path).metadata.stamp.cpu for path in CHAPTERS) / 2 < 600
+    assert sum(stamped(path, "cpu") for path in CHAPTERS) / 2 < 600
 
 
 def test_half_of_the_chapters_are_short():
     assert slowness() < 3, "chapter 1 has become slow, or the machine is too busy to measure on"
-    times = sorted(map(seconds, CHAPTERS))
+    times = sorted(stamped(path) / slowness() for path in CHAPTERS)
     assert 2 * sum(time < 20 for time in times) >= len(times), times
 
 
