@@ -421,6 +421,7 @@ BROKEN = {
     "no error": (lambda nb: of(nb, "error").update(outputs=[]), "cell 12 .*must raise if"),
     "address": (prints("value", "<object at 0x7f3a>\n"), "cell 14 .*a memory address"),
     "path": (prints("value", "/home/ada/book.py\n"), "cell 14 .*a path of this machine"),
+    "package": (prints("value", "site-packages/keras/a.py\n"), "cell 14 .*a path of this machine"),
     "control": (prints("value", "\x1b[1mbold\n"), "cell 14 .*control characters"),
     "no alt text": (lambda nb: of(nb, "figure").metadata.clear(), "cell 8 .*needs alt text"),
     "short alt text": (

@@ -32,7 +32,7 @@ BANNED = {  # dotted name: what to do instead
 }
 BAD_TEXT = {  # pattern in an output: what it is
     r" at 0x[0-9a-f]+": "a memory address: print what is the same in every run",
-    r"/tmp/|/home/|/root/|/Users/|ipykernel_\d": "a path of this machine: print none",
+    r"/tmp/|/home/|/root/|/Users/|site-packages|ipykernel_\d": "a path of this machine: print none",
     r"[\x08\x1b]|\r(?!\n)": "control characters: print plain text (in Keras, verbose=0)",
 }
 
