@@ -479,6 +479,7 @@ ALLOWED = {
     "a comment": more("value", "\n# loss = the mean of the squares, so (n, 10) becomes ()"),
     "underscore": more("value", "\n_, _rest = one, two"),
     "delete": more("value", "\ndel two"),
+    "delete a part": more("value", "\nparts = [one, two]\ndel parts[0]"),
     "inner names": more("value", "\nsum(i * one for i in range(3))"),
     "used in a function": more("value", "\nf = lambda x: x + three\nf(one)"),
     "a second solution": after(

@@ -228,7 +228,8 @@ def _names(nb: NotebookNode) -> Iterator[Finding]:
         reads = {s.get_name() for s in table.get_symbols() if s.is_referenced()}
         for child in table.get_children():
             reads |= _reads(child) - {child.get_name()}  # to call itself is no use
-        reads |= {n.id for n in ast.walk(tree) if type(getattr(n, "ctx", 0)) is ast.Del}
+        names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+        reads |= {node.id for node in names if isinstance(node.ctx, ast.Del)}
         known |= sets
         for name in sorted(reads - known):
             yield i, f"'{name}' is used before it is defined"
