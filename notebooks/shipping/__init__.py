@@ -1,0 +1,12 @@
+"""What chapter 17 needs beside its page: C++ programs that run a model, and model cards.
+
+`Program` compiles one of the sources that lie here (`openvino_app.cpp`, `aoti_app.cpp`) and runs
+it; `card` writes what is known of a file beside it, and `check` refuses a file that isn't the one
+that its card tells of. Nothing here imports PyTorch or OpenVINO before it is needed.
+"""
+
+from shipping.cards import card, check, digest
+from shipping.native import Program, command, show
+from shipping.needs import ShippingError, require
+
+__all__ = ["Program", "ShippingError", "card", "check", "command", "digest", "require", "show"]
