@@ -6,7 +6,10 @@ that its card tells of. Nothing here imports PyTorch or OpenVINO before it is ne
 """
 
 from shipping.cards import card, check, digest
-from shipping.native import Program, command, show
+from shipping.native import Program, command, quiet, show
 from shipping.needs import ShippingError, require
 
-__all__ = ["Program", "ShippingError", "card", "check", "command", "digest", "require", "show"]
+__all__ = [
+    *("Program", "ShippingError"),
+    *("card", "check", "command", "digest", "quiet", "require", "show"),
+]

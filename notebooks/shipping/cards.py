@@ -10,7 +10,7 @@ from shipping.needs import ShippingError
 
 
 def digest(content: bytes | str | Any) -> str:
-    """SHA-256 of bytes, of text, or of an array's numbers (its shape and type aren't part of it)."""
+    """SHA-256 of bytes, of text, or of an array's numbers (without its shape and type)."""
     if isinstance(content, str):
         content = content.encode()
     elif hasattr(content, "tobytes"):

@@ -1,9 +1,12 @@
 """Compile the C++ programs that lie here, and run them on arrays."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,20 @@ def command(program: str) -> list[str]:
     before = [word for word in WORDS[program] if word.startswith(("-std", "-O", "-I"))]
     after = [word for word in WORDS[program] if word not in before]  # libraries follow the source
     return ["g++", *before, source.name, *after, "-o", program]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, what C++ libraries write to this process's stderr is dropped."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class Program:
@@ -132,5 +149,6 @@ def _real(word: str) -> str:
 def _said(stderr: str, code: int, folder: str) -> str:
     """What a program said of its failure, without the places in somebody else's source."""
     lines = [line.strip() for line in stderr.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("Exception from", "Check "))]
+    elsewhere = ("Exception from", "Check ", "FrontEnd API failed")
+    lines = [line for line in lines if line and not line.startswith(elsewhere)]
     return (lines[0] if lines else f"status {code}").replace(f"{folder}/", "")
