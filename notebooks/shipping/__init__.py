@@ -10,6 +10,13 @@ from shipping.native import Program, command, quiet, show
 from shipping.needs import ShippingError, require
 
 __all__ = [
-    *("Program", "ShippingError"),
-    *("card", "check", "command", "digest", "quiet", "require", "show"),
+    "Program",
+    "ShippingError",
+    "card",
+    "check",
+    "command",
+    "digest",
+    "quiet",
+    "require",
+    "show",
 ]
