@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,11 +28,12 @@ WORDS = {  # what each program is compiled with; a word in capitals stands for t
 }
 
 
-def show(program: str) -> Any:
-    """The source of a program, as a cell's output."""
+def show(name: str) -> Any:
+    """A source of this folder, as a cell's output."""
     from IPython.display import Markdown
 
-    return Markdown(f"```cpp\n{_source(program).read_text('utf-8')}```")
+    kind = "cpp" if name.endswith(".cpp") else "python"
+    return Markdown(f"```{kind}\n{(HERE / name).read_text('utf-8')}```")
 
 
 def command(program: str) -> list[str]:
@@ -56,46 +58,55 @@ def quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-class Program:
-    """A C++ program of this folder, compiled in the background from the moment of its making.
+class Job:
+    """A command that makes one file, at work in the background from the moment of its making."""
+
+    def __init__(self, words: list[Any], target: Path) -> None:
+        self.target, self._log = target, target.with_name(f"{target.name}.log")
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                list(map(str, words)), cwd=HERE, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def ready(self) -> Path:
+        """Wait; the file, or a `ShippingError` with the first error."""
+        try:
+            code = self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.close()
+            raise ShippingError(f"{self.target.name} wasn't made after {PATIENCE} s.") from None
+        if code or not self.target.exists():
+            lines = self._log.read_text(errors="replace").splitlines()
+            found = [line for line in lines if re.search(r"[Ee]rror:", line)] or lines[-1:]
+            first = found[0].split("/")[-1] if found else f"status {code}"
+            raise ShippingError(f"{self.target.name} can't be made: {first}")
+        return self.target
+
+    def close(self) -> None:
+        """End it, if it is still at work."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def compile_ahead(exported: str | Path, package: str | Path) -> Job:
+    """Begin to compile an exported program's file to a package, in a process of its own."""
+    _compiler("g++")
+    words = [sys.executable, "-W", "ignore", HERE / "compile_ahead.py"]
+    package = Path(package).resolve()
+    return Job([*words, Path(exported).resolve(), package], package)
+
+
+class Program(Job):
+    """A C++ program of this folder.
 
     Called with a model's file and pictures (N, 1, 28, 28) float32 it gives logits (N, 10).
     """
 
     def __init__(self, name: str, folder: str | Path) -> None:
-        self.name, self.path = name, Path(folder).resolve() / name
         words = [_real(word) for word in command(name)]
-        compiler = os.environ.get("CXX") or shutil.which(words[0])
-        if not compiler or not shutil.which(compiler):
-            raise ShippingError(
-                "There is no C++ compiler here: install g++ (Debian: apt install g++), or let the "
-                "environment variable CXX name one."
-            )
-        self._log = self.path.with_suffix(".log")
-        words = [compiler, *words[1:-1], str(self.path)]
-        with self._log.open("w") as log:
-            self._compiler = subprocess.Popen(
-                words, cwd=HERE, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def ready(self) -> Path:
-        """Wait for the compiler; the program's path, or a `ShippingError` with its first error."""
-        try:
-            code = self._compiler.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.close()
-            raise ShippingError(f"{self.name} wasn't compiled after {PATIENCE} s.") from None
-        if code:
-            lines = self._log.read_text(errors="replace").splitlines()
-            first = next((line for line in lines if "error" in line), "\n".join(lines[-1:]))
-            raise ShippingError(f"{self.name} can't be compiled: {first.split('/')[-1]}")
-        return self.path
-
-    def close(self) -> None:
-        """End the compiler, if it still runs."""
-        if self._compiler.poll() is None:
-            self._compiler.kill()
-            self._compiler.wait()
+        target = Path(folder).resolve() / name
+        super().__init__([_compiler(words[0]), *words[1:-1], target], target)
 
     def __call__(self, model: str | Path, pictures: Any) -> Any:
         """Logits (N, 10) of pictures (N, 1, 28, 28) float32, as the program writes them."""
@@ -115,14 +126,27 @@ class Program:
                     words, capture_output=True, text=True, timeout=PATIENCE, errors="replace"
                 )
             except subprocess.TimeoutExpired:
-                raise ShippingError(f"{self.name} wasn't done after {PATIENCE} s.") from None
+                raise ShippingError(f"{self.target.name} wasn't done after {PATIENCE} s.") from None
             if done.returncode:
                 said = _said(done.stderr, done.returncode, folder)
-                raise ShippingError(f"{self.name} failed: {said}")
+                raise ShippingError(f"{self.target.name} failed: {said}")
             logits = np.fromfile(outward, np.float32)
         if logits.size != 10 * len(pictures):
-            raise ShippingError(f"{self.name} gave {logits.size} numbers for {len(pictures)}.")
+            raise ShippingError(
+                f"{self.target.name} gave {logits.size} numbers for {len(pictures)}."
+            )
         return logits.reshape(-1, 10)
+
+
+def _compiler(usual: str) -> str:
+    """The C++ compiler, or a `ShippingError` that says how to get one."""
+    compiler = os.environ.get("CXX") or usual
+    if not shutil.which(compiler):
+        raise ShippingError(
+            "There is no C++ compiler here: install g++ (Debian: apt install g++), or let the "
+            "environment variable CXX name one."
+        )
+    return compiler
 
 
 def _source(program: str) -> Path:

@@ -85,7 +85,10 @@ def make(folder: Path) -> dict[str, float]:
     def aoti() -> None:
         program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
         path = str(folder / "aoti.pt2")
-        torch._inductor.aoti_compile_and_package(program, package_path=path)
+        quicker = {"aot_inductor.precompile_headers": False}
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=path, inductor_configs=quicker
+        )
 
     def int8() -> None:
         kind = {"per_channel": True, "reduce_range": True, "weight_type": q.QuantType.QInt8}
