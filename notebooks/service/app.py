@@ -124,10 +124,12 @@ def create(model: Model, limits: Limits) -> ASGIApp:
 
     @web.exception_handler(HTTPException)
     async def by_router(request: Request, error: HTTPException) -> JSONResponse:
-        words = {404: "There is only /predict, /health and /ready here.", 405: "Not by this method."}
-        refusal = Refusal(error.status_code, words.get(error.status_code, error.detail))
-        refusal.headers = dict(error.headers or {})
-        return refused(refusal, request.state.request)
+        headers = dict(error.headers or {})
+        words = {
+            404: "There is only /predict, /health and /ready here.",
+            405: f"Here only the method {headers.get('Allow')} is understood.",
+        }.get(error.status_code, "The request isn't understood.")
+        return refused(Refusal(error.status_code, words, headers), request.state.request)
 
     @web.exception_handler(Exception)
     async def our_fault(request: Request, error: Exception) -> JSONResponse:

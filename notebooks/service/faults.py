@@ -1,5 +1,6 @@
 """The service with one fault, to see that the load finds it: `python -m service.faults leak ...`."""
 
+import itertools
 import os
 import sys
 import time
@@ -8,7 +9,7 @@ from typing import Any
 from service import server
 from service.model import Model
 
-answer, kept = Model.answer, []
+answer, kept, count = Model.answer, [], itertools.count(1)
 
 
 def slow(model: Model, kind: str, body: bytes) -> dict[str, Any]:
@@ -18,16 +19,15 @@ def slow(model: Model, kind: str, body: bytes) -> dict[str, Any]:
 
 
 def leak(model: Model, kind: str, body: bytes) -> dict[str, Any]:
-    """Right, but 784 float32 of every request are never given back."""
-    kept.append(b"\1" * (4 * 784))
+    """Right, but the room of 784 float32 is never given back."""
+    kept.append(os.urandom(4 * 784))
     return answer(model, kind, body)
 
 
 def swap(model: Model, kind: str, body: bytes) -> dict[str, Any]:
-    """Two requests get each other's answers, now and then."""
-    mine = answer(model, kind, body)
-    kept.append(mine)
-    return kept[-2] if len(kept) % 50 == 0 else mine
+    """Every fiftieth request gets the answer of the one before it."""
+    kept[:] = [*kept[-1:], answer(model, kind, body)]
+    return kept[0 if next(count) % 50 == 0 else -1]
 
 
 def fail(model: Model, kind: str, body: bytes) -> dict[str, Any]:
@@ -36,9 +36,8 @@ def fail(model: Model, kind: str, body: bytes) -> dict[str, Any]:
 
 
 def crash(model: Model, kind: str, body: bytes) -> dict[str, Any]:
-    """The process is gone, now and then, as after an error in C code."""
-    kept.append(body)
-    return answer(model, kind, body) if len(kept) < 50 else os._exit(139)
+    """The process is gone at the fiftieth request, as after an error in C code."""
+    return os._exit(139) if next(count) == 50 else answer(model, kind, body)
 
 
 if __name__ == "__main__":

@@ -118,8 +118,6 @@ def running(
         try:
             web.port = _port(web, errors, patience)
             yield web
-            if process.poll() is not None:
-                raise ServiceError(f"The service ended by itself: status {process.returncode}.")
             if status := web.end():
                 raise ServiceError(f"The service ended with status {status}: {_last(errors, log)}")
         finally:

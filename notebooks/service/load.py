@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import json
+import math
 import random
 import statistics
 import time
@@ -185,7 +186,14 @@ def provoke(web: Service, name: str, picture: np.ndarray | None = None) -> Answe
     """Send one request of a kind, by its name; the answer, or None where nobody waits for one."""
     picture = np.zeros((28, 28), "uint8") if picture is None else picture
     case = (good(picture[None], 0) | bad(picture, web.limits))[name]
-    return asyncio.run(exchange(web.port, case, None))[0]
+
+    async def alone() -> Answer | None:
+        answer, link = await exchange(web.port, case, None)
+        if link:
+            link[1].close()
+        return answer
+
+    return asyncio.run(alone())
 
 
 def burst(web: Service, picture: np.ndarray, requests: int) -> list[Answer]:
@@ -215,15 +223,15 @@ class Figures:
 
     def percentile(self, percent: int) -> float:
         """Milliseconds that so many of a hundred valid requests stayed below."""
-        return statistics.quantiles(self.ms, n=100)[percent - 1]
+        return statistics.quantiles(self.ms, n=100)[percent - 1] if len(self.ms) > 1 else math.nan
 
     @property
     def growth(self) -> float | None:
         """Bytes that the service grew by for each valid request, once the first third is over."""
         if None in self.memory:
             return None
-        after = self.counts["valid", 200] * (len(self.memory) - 2) / len(self.memory)
-        return (self.memory[-1] - self.memory[1]) / after
+        valid = sum(count for (name, _), count in self.counts.items() if name == "valid")
+        return (self.memory[-1] - self.memory[1]) / (valid * 4 / 6)
 
     def table(self) -> str:
         """How many answers had which status: the same in every run."""
@@ -291,6 +299,9 @@ def load(
             name = left.popleft()
             case = others[name] if name in others else pool[draw.randrange(20)][name]
             alone = case.ends  # it gets a connection of its own
+            if link and group(name, case) == "slow":
+                link[1].close()  # the service would close it meanwhile
+                link = None
             try:
                 answer, kept = await exchange(web.port, case, None if alone else link)
                 link = link if alone else kept
@@ -321,9 +332,13 @@ def load(
 
 
 def idle(web: Service, patience: float = 10) -> None:
-    """Wait until the service has no request any more: `ServiceError` if it keeps a place taken."""
+    """Wait until the service has no request any more: `ServiceError` if that doesn't come to pass."""
     end = time.monotonic() + patience
-    while (waiting := ask(web).json["waiting"]) and time.monotonic() < end:
+    while time.monotonic() < end:
+        if web.process.poll() is not None:
+            raise ServiceError(f"The service is gone: status {web.process.returncode}.")
+        with contextlib.suppress(OSError):
+            if not ask(web).json["waiting"]:
+                return
         time.sleep(0.02)
-    if waiting:
-        raise ServiceError(f"{waiting} places of the queue are still taken, with nobody there.")
+    raise ServiceError("Places in the queue are still taken, with nobody there.")

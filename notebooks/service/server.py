@@ -103,9 +103,27 @@ def protocol(limits: Limits) -> type[H11Protocol]:
     return Guarded
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there."""
+    family, kind, protocol_number, _, place = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+    )[0]
+    # asyncio sends at once only if the protocol is named: else an answer waits 40 ms for an ACK
+    listening = socket.socket(family, kind, protocol_number)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(place)
+        listening.listen()
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
 def serve(app: ASGIApp, host: str, port: int, limits: Limits) -> None:
     """Serve until SIGTERM or SIGINT; then finish what has begun, and return."""
-    listening = socket.create_server((host, port), backlog=limits.connections)
+    listening = listen(host, port)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -118,6 +136,7 @@ def serve(app: ASGIApp, host: str, port: int, limits: Limits) -> None:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            backlog=limits.connections,
             timeout_keep_alive=int(limits.head_seconds) + 1,
             timeout_graceful_shutdown=limits.end_seconds,
         )
