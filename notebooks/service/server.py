@@ -68,6 +68,12 @@ def protocol(limits: Limits) -> type[H11Protocol]:
                 self.clock.cancel()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # The next requests, sent before this one has its answer: uvicorn keeps all that comes.
+            if len(self.conn.trailing_data[0]) > limits.body_bytes:
+                self.transport.abort()
+
         def handle_events(self) -> None:
             before = self.cycle
             super().handle_events()
