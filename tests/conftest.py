@@ -38,7 +38,7 @@ def alike(request):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print what tests have measured, also of those that passed: `record_property("figures", text)`."""
+    """Print what tests that passed have measured: they say `record_property("figures", text)`."""
     for report in terminalreporter.getreports("passed"):
         for text in (value for name, value in report.user_properties if name == "figures"):
             terminalreporter.section("figures", sep="-")

@@ -103,8 +103,8 @@ class Logged:
             log.exception({"request": request_id, "event": "failed"})  # the trace stays here
         except asyncio.CancelledError:  # the service ends, and its patience has ended before
             if not status:
-                gone = Refusal(503, "The service ends: try another, or later.", {"Retry-After": "5"})
-                await refused(gone, request_id)(scope, receive, noting)
+                ending = Refusal(503, "The service ends: try again later.", {"Retry-After": "5"})
+                await refused(ending, request_id)(scope, receive, noting)
         finally:
             took = round(1000 * (time.perf_counter() - start), 2)
             what = {"method": scope["method"][:10], "path": scope["path"][:80]}

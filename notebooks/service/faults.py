@@ -1,4 +1,7 @@
-"""The service with one fault, to see that the load finds it: `python -m service.faults leak ...`."""
+"""The service with one fault, so that the load has something to find.
+
+`python -m service.faults leak model.onnx`, and so on; or `running(model, fault="leak")`.
+"""
 
 import itertools
 import os
@@ -13,8 +16,8 @@ answer, kept, count = Model.answer, [], itertools.count(1)
 
 
 def slow(model: Model, kind: str, body: bytes) -> dict[str, Any]:
-    """Right, but it takes a quarter of a second."""
-    time.sleep(0.25)
+    """Right, but it takes half a second."""
+    time.sleep(0.5)
     return answer(model, kind, body)
 
 

@@ -68,7 +68,8 @@ class Service:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise ServiceError(f"The service didn't end within {patience:g} s of SIGTERM.") from None
+            words = f"The service had not ended {patience:g} s after SIGTERM."
+            raise ServiceError(words) from None
 
     def memory(self) -> int | None:
         """Bytes of its memory that are in RAM now, where the system tells."""

@@ -8,6 +8,8 @@ import math
 import random
 import statistics
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,17 +35,22 @@ class Case:
 
 
 def request(
-    body: bytes = b"", kind: str = JSON, path: str = "/predict", length: int | None = None, **how: Any
+    body: bytes = b"",
+    kind: str = JSON,
+    path: str = "/predict",
+    method: str = "POST",
+    length: int | None = None,
+    chunked: bool = False,
+    more: str = "",
 ) -> bytes:
     """A request as it goes over the wire; `length` says another length than the true one."""
-    head = [f"{how.get('method', 'POST')} {path} HTTP/1.1", "Host: 127.0.0.1"]
-    head += [f"Content-Type: {kind}", *how.get("lines", [])]
-    if not how.get("chunked"):
-        head += [f"Content-Length: {len(body) if length is None else length}"]
-        return "\r\n".join([*head, "", ""]).encode() + body
-    parts = [body[i : i + 8192] for i in range(0, len(body), 8192)]
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n{more}"
+    if not chunked:
+        size = len(body) if length is None else length
+        return f"{head}Content-Length: {size}\r\n\r\n".encode() + body
+    parts = [body[i : i + 8192] for i in range(0, len(body), 8192)] + [b""]
     coded = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
-    return "\r\n".join([*head, "Transfer-Encoding: chunked", "", ""]).encode() + coded + b"0\r\n\r\n"
+    return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + coded
 
 
 def bodies(picture: np.ndarray) -> dict[str, tuple[bytes, str, int, str]]:
@@ -61,7 +68,7 @@ def bodies(picture: np.ndarray) -> dict[str, tuple[bytes, str, int, str]]:
         "broken JSON": (good[:-2], JSON, 400, "no JSON"),
         "not UTF-8": (b'{"pictures": "\xff"}', JSON, 400, "no JSON"),
         "nested too deep": (b"[" * 100_000, JSON, 400, "recursion"),
-        "another key": (good.replace(b"pictures", b"images"), JSON, 422, "pictures: Field required"),
+        "another key": (good.replace(b"pictures", b"images"), JSON, 422, "Field required"),
         "a list": (b"[1, 2]", JSON, 422, "The body"),
         "no picture": (b'{"pictures": []}', JSON, 422, "at least 1"),
         "27 rows": (json.dumps({"pictures": [rows[1:]]}).encode(), JSON, 422, "at least 28"),
@@ -98,13 +105,15 @@ def good(pictures: np.ndarray, start: int) -> dict[str, Case]:
 
 def bad(picture: np.ndarray, limits: Limits) -> dict[str, Case]:
     """All other kinds, by name."""
-    made = bodies(picture).items()
-    found = {name: Case((request(b, kind),), status, words) for name, (b, kind, status, words) in made}
+    found = {
+        name: Case((request(body, kind),), status, words)
+        for name, (body, kind, status, words) in bodies(picture).items()
+    }
     whole, large = request(picture.tobytes(), RAW), b" " * (limits.body_bytes + 40_000)
     most, slow = f"{limits.body_bytes:,}", limits.body_seconds / 4
     drops = tuple(whole[i : i + 10] for i in range(len(whole) - 200, len(whole) - 100, 10))
     return found | {
-        "compressed": Case((request(b"", lines=["Content-Encoding: gzip"]),), 415, "don't compress"),
+        "compressed": Case((request(more="Content-Encoding: gzip\r\n"),), 415, "don't compress"),
         "unknown path": Case((request(path="/predictt"),), 404, "only /predict"),
         "wrong method": Case((request(method="PUT"),), 405, "method"),
         "no HTTP": Case((b"\x16\x03\x01 hello\r\n\r\n",), 400, "no HTTP", ends=True),
@@ -147,6 +156,12 @@ def kinds(groups: str | None = None) -> list[str]:
     return [name for name, case in cases.items() if groups in (None, group(name, case))]
 
 
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """What the work gives, in an event loop of its own: a notebook's cells run within another."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -158,7 +173,7 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], 
 
 
 async def exchange(port: int, case: Case, link: Link | None) -> tuple[Answer | None, Link | None]:
-    """Send one request, by a connection that is open or a new one; what came, if one waits for it."""
+    """Send one request, by an open connection or a new one; what came, if one waits for it."""
     reader, writer = link or await asyncio.open_connection("127.0.0.1", port)
     reading = asyncio.create_task(answer_of(reader))
     try:
@@ -193,7 +208,7 @@ def provoke(web: Service, name: str, picture: np.ndarray | None = None) -> Answe
             link[1].close()
         return answer
 
-    return asyncio.run(alone())
+    return run(alone())
 
 
 def burst(web: Service, picture: np.ndarray, requests: int) -> list[Answer]:
@@ -207,7 +222,7 @@ def burst(web: Service, picture: np.ndarray, requests: int) -> list[Answer]:
             writer.close()
         return sorted((answer for answer, _ in found if answer), key=lambda answer: answer.ms)
 
-    return asyncio.run(together())
+    return run(together())
 
 
 @dataclass
@@ -242,15 +257,16 @@ class Figures:
         return "\n".join([*lines, f"wrong answers: {len(self.wrong)}"])
 
     def __str__(self) -> str:
-        speed = f"valid requests: p50 {self.percentile(50):.1f} ms, p99 {self.percentile(99):.1f} ms"
+        p50, p99 = self.percentile(50), self.percentile(99)
+        speed = f"valid requests: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
         if self.growth is None:
             return f"{self.table()}\n{speed}; memory: not told by this system"
         size = [f"{size / 2**20:.1f}" for size in self.memory]
         return (
-            f"{self.table()}\n{speed}; {sum(self.counts.values())} requests in {self.seconds:.1f} s\n"
-            f"memory after each sixth, MiB: {' '.join(size)}; {self.growth:+.0f} bytes a valid request "
-            f"after the first third (a picture: {PICTURE:,})\n"
-            f"open files and connections: {self.files[1]} after a third, {self.files[-1]} at the end"
+            f"{self.table()}\n{speed}; all of {sum(self.counts.values())} in {self.seconds:.1f} s\n"
+            f"memory after each sixth, MiB: {' '.join(size)}; "
+            f"{self.growth:+.0f} bytes a valid request after the first third, of {PICTURE:,} a picture\n"
+            f"open files, connections: {self.files[1]} after a third, {self.files[-1]} at the end"
         )
 
 
@@ -262,8 +278,8 @@ def verdict(name: str, case: Case, answer: Answer, logits: np.ndarray, tolerance
         return f"{name}: no request id"
     if case.status != 200:
         fields = set(answer.json) == {"status", "error", "request"}
-        right = fields and answer.json["status"] == case.status and case.words in answer.json["error"]
-        return "" if right else f"{name}: {answer.json}"
+        same = fields and answer.json["status"] == case.status
+        return "" if same and case.words in answer.json["error"] else f"{name}: {answer.json}"
     wanted, found = logits[list(case.rows)], np.array(answer.json["logits"])
     same = found.shape == wanted.shape and np.abs(found - wanted).max() <= tolerance
     if same and answer.json["digits"] == wanted.argmax(1).tolist():
@@ -282,8 +298,8 @@ def load(
 ) -> Figures:
     """Send so many requests of all kinds over so many connections, and check every answer.
 
-    `pictures` (n, 28, 28) uint8 and the `logits` (n, 10) that a reference gave for them. Six times a
-    sixth of it, each of the same composition and in an order of its own, drawn by `seed`.
+    `pictures` (n, 28, 28) uint8, and the `logits` (n, 10) that a reference gave for them. It is sent
+    in six parts of the same composition, each in an order of its own, drawn by `seed`.
     """
     draw, pool = random.Random(seed), [good(pictures, 8 * i) for i in range(20)]
     sixth: list[str] = []
@@ -323,7 +339,7 @@ def load(
         await asyncio.gather(*(work(left) for _ in range(connections)))
 
     for _ in range(6):
-        asyncio.run(all_of(sixth))
+        run(all_of(sixth))
         idle(web)
         figures.memory.append(web.memory())
         figures.files.append(web.files())
@@ -332,7 +348,7 @@ def load(
 
 
 def idle(web: Service, patience: float = 10) -> None:
-    """Wait until the service has no request any more: `ServiceError` if that doesn't come to pass."""
+    """Wait until the service has no request any more, or `ServiceError`."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if web.process.poll() is not None:

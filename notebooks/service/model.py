@@ -70,8 +70,8 @@ class Model:
         content, self.card = _read(path), _card(path.with_suffix(".json"))
         found = hashlib.sha256(content).hexdigest()
         if found != self.card["sha256"]:
-            told = self.card["sha256"]
-            raise StartError(f"{path.name} has the digest {found[:12]}…, its card says {told[:12]}…")
+            both = f"the digest {found[:12]}…, its card says {self.card['sha256'][:12]}…"
+            raise StartError(f"{path.name} has {both}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what is wrong is raised; our own log has lines of JSON
@@ -79,7 +79,8 @@ class Model:
             cpu = ["CPUExecutionProvider"]
             self.session = onnxruntime.InferenceSession(content, options, providers=cpu)
             logits = self(np.zeros((2, 1, SIDE, SIDE), "float32"))
-            assert logits.shape == (2, 10) and logits.dtype == "float32"
+            if logits.shape != (2, 10) or not np.isfinite(logits).all():
+                raise ValueError(f"blank paper gives {logits.shape}, or what is not finite")
         except Exception as error:
             first = str(error).split("\n")[0][:200]
             needs = "'pictures' (batch, 1, 28, 28) and 'logits' (batch, 10), float32"

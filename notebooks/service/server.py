@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.app import busy, create, log, refused
+from service.app import Logged, busy, create, log, refused
 from service.limits import Limits
 from service.model import Model, Refusal, StartError
 
@@ -37,7 +37,7 @@ class Lines(logging.Formatter):
 
 async def full(scope: Scope, receive: Receive, send: Send) -> None:
     """The app of a connection that is one too many."""
-    await refused(busy(), scope["state"].get("request", ""))(scope, receive, send)
+    await refused(busy(), scope["state"]["request"])(scope, receive, send)
 
 
 def protocol(limits: Limits) -> type[H11Protocol]:
@@ -48,6 +48,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
 
     class Guarded(H11Protocol):
         clock: asyncio.TimerHandle | None = None
+        over = False  # all is said: what still comes is thrown away
 
         def wind(self, seconds: float) -> None:
             """Start the clock anew; nothing that the client sends does so."""
@@ -61,7 +62,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
             if len(self.connections) > 2 * limits.connections:
                 transport.abort()
             elif len(self.connections) > limits.connections:
-                self.app = full  # type: ignore[assignment]
+                self.app = Logged(full)  # type: ignore[assignment]
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self.clock:
@@ -69,6 +70,8 @@ def protocol(limits: Limits) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            if self.over:
+                return
             super().data_received(data)
             # The next requests, sent before this one has its answer: uvicorn keeps all that comes.
             if len(self.conn.trailing_data[0]) > limits.body_bytes:
@@ -96,15 +99,18 @@ def protocol(limits: Limits) -> type[H11Protocol]:
 
         def say(self, refusal: Refusal) -> None:
             """Answer what never became a request, in the shape that every error has."""
-            log.info({"request": "", "status": refusal.status, "event": "no request"})
-            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                body = refused(refusal, "").body
-                headers = [("content-type", "application/json"), ("connection", "close")]
-                headers += [("content-length", str(len(body)))]
-                parts = h11.Response(status_code=refusal.status, headers=headers)
-                for part in (parts, h11.Data(data=body), h11.EndOfMessage()):
-                    self.transport.write(self.conn.send(part) or b"")
-            self.transport.close()
+            log.info({"request": "", "event": "no request", "status": refusal.status})
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+                return self.transport.abort()
+            body = refused(refusal, "").body
+            headers = [("content-type", "application/json"), ("connection", "close")]
+            headers += [("content-length", str(len(body)))]
+            head = h11.Response(status_code=refusal.status, headers=headers)
+            for part in (head, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(part) or b"")
+            self.transport.write_eof()  # to close, with bytes unread, would take the answer back
+            self.over = True
+            return self.wind(limits.head_seconds)
 
     return Guarded
 
