@@ -505,7 +505,7 @@ def test_a_wrong_answer_is_called_wrong(logits):
 def test_nothing_failed_and_nothing_was_told_to_others(web, collector):
     """The last test: it speaks of all requests that were sent to the service that most share."""
     lines = web.log()
-    assert len(lines) > 1000 and {line["level"] for line in lines} == {"info"}
+    assert {line["level"] for line in lines} == {"info"}
     assert not {500, 503} & {line.get("status") for line in lines}
     with pytest.raises(TimeoutError):
         collector.accept()

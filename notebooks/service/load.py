@@ -265,7 +265,7 @@ class Figures:
         return (
             f"{self.table()}\n{speed}; all of {sum(self.counts.values())} in {self.seconds:.1f} s\n"
             f"memory after each sixth, MiB: {' '.join(size)}; "
-            f"{self.growth:+.0f} bytes a valid request after the first third, of {PICTURE:,} a picture\n"
+            f"{self.growth:+.0f} bytes a valid request after a third; a picture has {PICTURE:,}\n"
             f"open files, connections: {self.files[1]} after a third, {self.files[-1]} at the end"
         )
 
@@ -298,8 +298,8 @@ def load(
 ) -> Figures:
     """Send so many requests of all kinds over so many connections, and check every answer.
 
-    `pictures` (n, 28, 28) uint8, and the `logits` (n, 10) that a reference gave for them. It is sent
-    in six parts of the same composition, each in an order of its own, drawn by `seed`.
+    `pictures` (n, 28, 28) uint8, and the `logits` (n, 10) that a reference gave for them. It is
+    sent in six parts of the same composition, each in an order of its own, drawn by `seed`.
     """
     draw, pool = random.Random(seed), [good(pictures, 8 * i) for i in range(20)]
     sixth: list[str] = []
