@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from service.limits import Limits
-from service.load import PICTURE, SHARES, bad, good, idle, verdict
+from service.load import PICTURE, SHARES, bad, good, idle, request, verdict
 from service.model import Model, StartError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (160, 28, 28), dtype="uint8")
@@ -365,6 +365,32 @@ def test_no_client_holds_a_connection_by_doing_nothing(web):
         assert everything(link).startswith(b"HTTP/1.1 408")
     with connection(web, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n") as link:
         assert everything(link).startswith(b"HTTP/1.1 200")  # and then it ends the connection
+
+
+def test_a_refused_client_may_finish_sending_and_read_why_but_not_for_ever(web):
+    """To close while bytes come would make the system take the answer back."""
+    with connection(web, b"GET /" + b"a" * 5_000_000) as link:
+        assert everything(link).startswith(b"HTTP/1.1 400")
+    start = time.monotonic()
+    with connection(web, request(length=10**12)) as link, pytest.raises(ConnectionError):
+        assert link.recv(65536).startswith(b"HTTP/1.1 413")
+        while True:
+            link.sendall(bytes(8192))
+            time.sleep(0.02)
+    assert time.monotonic() - start < web.limits.head_seconds + 5
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(web):
+    """Where Nagle's algorithm isn't switched off, each takes 40 ms."""
+    took, hello = [], b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+    with connection(web) as link:
+        for _ in range(40):
+            start, found = time.perf_counter(), b""
+            link.sendall(hello)
+            while b"}" not in found:
+                found += link.recv(65536)
+            took.append(time.perf_counter() - start)
+    assert sorted(took)[10] < 0.035
 
 
 def test_requests_sent_ahead_of_their_turn_are_not_kept_without_bound(web):

@@ -69,6 +69,7 @@ def bodies(picture: np.ndarray) -> dict[str, tuple[bytes, str, int, str]]:
         "not UTF-8": (b'{"pictures": "\xff"}', JSON, 400, "no JSON"),
         "nested too deep": (b"[" * 100_000, JSON, 400, "recursion"),
         "another key": (good.replace(b"pictures", b"images"), JSON, 422, "Field required"),
+        "a key too many": (good[:-1] + b', "top": 3}', JSON, 422, "top: Extra inputs"),
         "a list": (b"[1, 2]", JSON, 422, "The body"),
         "no picture": (b'{"pictures": []}', JSON, 422, "at least 1"),
         "27 rows": (json.dumps({"pictures": [rows[1:]]}).encode(), JSON, 422, "at least 28"),
