@@ -479,6 +479,7 @@ def test_it_survives_a_load_of_all_kinds(web, logits, record_property):
     assert len(found.ms) == 2520 and 0 < found.percentile(50) <= found.percentile(99)
     if found.growth is not None:  # half a picture: twice that is the smallest leak
         assert found.growth < PICTURE / 2
+        assert found.memory[-1] - found.memory[1] < 1680 * PICTURE / 2  # nor in one step
     if found.files[0] is not None:
         assert found.files[-1] <= found.files[1] + 2
 

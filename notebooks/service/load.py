@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import contextlib
+import itertools
 import json
 import math
 import random
@@ -233,7 +234,7 @@ class Figures:
     counts: collections.Counter[tuple[str, int | None]]  # (group, status): how many
     wrong: list[str]  # a sentence for each answer that wasn't as it must be
     ms: list[float]  # how long each valid request took
-    memory: list[int | None]  # bytes of the service after each sixth
+    memory: list[int | None]  # bytes of the service after each of the six parts
     files: list[int | None]  # what it had open then
     seconds: float
 
@@ -243,11 +244,16 @@ class Figures:
 
     @property
     def growth(self) -> float | None:
-        """Bytes that the service grew by for each valid request, once the first third is over."""
+        """Bytes that the service grew by for each valid request, after the first third of the load.
+
+        A leak grows in every part. A process that still warms up does so in one or two: so it is
+        the low median of the last four parts.
+        """
         if None in self.memory:
             return None
+        parts = [after - before for before, after in itertools.pairwise(self.memory[1:])]
         valid = sum(count for (name, _), count in self.counts.items() if name == "valid")
-        return (self.memory[-1] - self.memory[1]) / (valid * 4 / 6)
+        return statistics.median_low(parts) / (valid / 6)
 
     def table(self) -> str:
         """How many answers had which status: the same in every run."""
@@ -265,8 +271,8 @@ class Figures:
         size = [f"{size / 2**20:.1f}" for size in self.memory]
         return (
             f"{self.table()}\n{speed}; all of {sum(self.counts.values())} in {self.seconds:.1f} s\n"
-            f"memory after each sixth, MiB: {' '.join(size)}; "
-            f"{self.growth:+.0f} bytes a valid request after a third; a picture has {PICTURE:,}\n"
+            f"memory after each part, MiB: {' '.join(size)}; "
+            f"{self.growth:+.0f} bytes a valid request; a leaked picture: {PICTURE:,}\n"
             f"open files, connections: {self.files[1]} after a third, {self.files[-1]} at the end"
         )
 
