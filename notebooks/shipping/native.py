@@ -132,9 +132,8 @@ class Program(Job):
                 raise ShippingError(f"{self.target.name} failed: {said}")
             logits = np.fromfile(outward, np.float32)
         if logits.size != 10 * len(pictures):
-            raise ShippingError(
-                f"{self.target.name} gave {logits.size} numbers for {len(pictures)}."
-            )
+            told = f"{logits.size} numbers for {len(pictures)} pictures"
+            raise ShippingError(f"{self.target.name} gave {told}.")
         return logits.reshape(-1, 10)
 
 
