@@ -157,6 +157,14 @@ def test_what_no_one_answers_leaves_no_trace(web):
     assert any(line["status"] == 499 for line in web.log() if "status" in line)
 
 
+def test_a_request_by_hand_gets_the_whole_answer_as_text(web):
+    head = "POST /predict HTTP/1.1\nHost: digits\nContent-Type: application/json\n"
+    said = service.talk(web, head + 'Content-Length: 16\nConnection: close\n\n{"pictures": []}')
+    head, _, body = said.partition("\n\n")
+    assert head.startswith("HTTP/1.1 422 ") and f"content-length: {len(body)}" in head
+    assert json.loads(body)["error"].startswith("pictures: List should have at least 1 item")
+
+
 def test_the_kinds_cover_every_status_and_every_group():
     cases = good(PICTURES, 0) | bad(PICTURES[0], Limits())
     statuses = {case.status for case in cases.values()}

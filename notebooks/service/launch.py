@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -180,3 +181,11 @@ def ask(
         took = 1000 * (time.perf_counter() - start)
     names = {name.lower(): value for name, value in answer.getheaders()}
     return Answer(answer.status, json.loads(text) if text else None, names, took)
+
+
+def talk(web: Service, request: str, timeout: float = 30) -> str:
+    """Send a request that was written by hand, and give all that comes back until the end."""
+    with socket.create_connection(("127.0.0.1", web.port), timeout) as connection:
+        connection.sendall(request.replace("\n", "\r\n").encode())
+        parts = iter(lambda: connection.recv(4096), b"")
+        return b"".join(parts).decode().replace("\r\n", "\n")
