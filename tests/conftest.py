@@ -35,3 +35,11 @@ def alike(request):
     before = settings()
     yield
     assert settings() == before
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests that passed have measured: they say `record_property("figures", text)`."""
+    for report in terminalreporter.getreports("passed"):
+        for text in (value for name, value in report.user_properties if name == "figures"):
+            terminalreporter.section("figures", sep="-")
+            terminalreporter.line(f"{report.nodeid}\n{text}")
