@@ -51,22 +51,27 @@ def test_a_lambda_runs_only_where_safe_mode_is_off(tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Lambda(lambda x: x), layers.Dense(2)])
     parcels.put_surprise_into(model.layers[0])
     model.save(tmp_path / "lambda.keras")
-    parcels.name_function(tmp_path / "lambda.keras", tmp_path / "named.keras", "os", "getcwd")
+    parcels.name_function(tmp_path / "lambda.keras", tmp_path / "named.keras", *parcels.NAMED)
     assert not (tmp_path / "note.txt").exists()
     with zipfile.ZipFile(tmp_path / "named.keras") as file:
         config = json.loads(file.read("config.json"))
-    assert config["config"]["layers"][1]["config"]["function"]["module"] == "os"
+    assert config["config"]["layers"][1]["config"]["function"]["module"] == "safety.parcels"
     found = safety.open_anew(
         tmp_path,
         'keras.models.load_model("lambda.keras")',
         'keras.models.load_model("lambda.keras", safe_mode=False)',
         'keras.models.load_model("named.keras")',
+        'keras.models.load_model("named.keras", safe_mode=False)',
+        'keras.models.load_model("named.keras", vars(parcels))',  # handed over: it does run
     )
     assert [(what, bool(note)) for _, what, note in found] == [
         ("ValueError", False),
         ("opened", True),
         ("TypeError", False),
+        ("TypeError", False),
+        ("opened", True),
     ]
+    assert {note for _, _, note in found} == {"", parcels.SENTENCE}
 
 
 def test_what_can_not_be_asked_is_said_in_a_sentence(tmp_path):

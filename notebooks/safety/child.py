@@ -11,6 +11,8 @@ def tell(expressions: list[str]) -> list[list[str]]:
     for name in ("pickle", "torch", "keras"):
         if any(f"{name}." in expression for expression in expressions):
             scope[name] = __import__(name)
+    if any("parcels" in expression for expression in expressions):
+        scope["parcels"] = __import__("safety.parcels").parcels
     for expression in expressions:
         note.unlink(missing_ok=True)
         try:

@@ -7,6 +7,13 @@ from typing import Any
 
 SENTENCE = "I ran while you were only loading."
 SURPRISE = f"__import__('pathlib').Path('note.txt').write_text({SENTENCE!r})"
+NAMED = ("safety.parcels", "leave_note")  # a function that a file can only ask for, by its name
+
+
+def leave_note(x: Any) -> Any:
+    """The surprise as a function of a module, and its argument back."""
+    Path("note.txt").write_text(SENTENCE)
+    return x
 
 
 class Parcel:
