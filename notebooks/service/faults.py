@@ -21,6 +21,12 @@ def slow(model: Model, kind: str, body: bytes) -> dict[str, Any]:
     return answer(model, kind, body)
 
 
+def slower(model: Model, kind: str, body: bytes) -> dict[str, Any]:
+    """Right, but it takes two seconds."""
+    time.sleep(2)
+    return answer(model, kind, body)
+
+
 def leak(model: Model, kind: str, body: bytes) -> dict[str, Any]:
     """Right, but the room of 784 float32 is never given back."""
     kept.append(os.urandom(4 * 784))
@@ -44,6 +50,6 @@ def crash(model: Model, kind: str, body: bytes) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    faults = {fault.__name__: fault for fault in (slow, leak, swap, fail, crash)}
+    faults = {fault.__name__: fault for fault in (slow, slower, leak, swap, fail, crash)}
     Model.answer = faults[sys.argv[1]]  # type: ignore[method-assign]
     sys.exit(server.main(sys.argv[2:]))
