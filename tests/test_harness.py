@@ -247,18 +247,10 @@ def test_what_is_no_notebook(tmp_path, capsys, name, content, sentence):
 def test_a_slow_chapter_is_written_and_refused(tmp_path, capsys, monkeypatch):
     stamp = {"seconds": 61.5, "device": "cpu"}
     monkeypatch.setattr(notebooks, "run", lambda path: stamp)
-    monkeypatch.setattr(notebooks, "slowness", lambda: 2.0)  # of no avail here
     assert main(["run", str(tmp_path / "slow.ipynb")]) == 1
     assert "slow.ipynb took 61.5 s, and may take 60" in capsys.readouterr().out
     stamp["seconds"] = 59.9
     assert main(["run", str(tmp_path / "slow.ipynb")]) == 0
-
-
-@pytest.mark.parametrize(("seconds", "factor"), [(12.4, 2.0), (6.2, 1.0), (4.0, 1.0)])
-def test_a_slow_machine_counts_slowly_and_a_fast_one_no_faster(tmp_path, seconds, factor):
-    nb = v4.new_notebook(metadata={"stamp": {"seconds": seconds}})
-    (tmp_path / "first.ipynb").write_text(dumps(nb), encoding="utf-8")
-    assert notebooks.slowness(tmp_path / "first.ipynb") == factor
 
 
 # ---- check: each row breaks one thing ----

@@ -6,7 +6,7 @@ import pytest
 
 from tools.chapter import ROOT, load
 from tools.form import problems
-from tools.notebooks import LONGEST, slowness
+from tools.notebooks import LONGEST
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -36,9 +36,14 @@ def test_time_of_all():
 
 
 def test_half_of_the_chapters_are_short():
-    assert slowness() < 3, "chapter 1 has become slow, or the machine is too busy to measure on"
-    times = sorted(stamped(path) / slowness() for path in CHAPTERS)
-    assert 2 * sum(time < 20 for time in times) >= len(times), times
+    """20 s were set where chapter 1 takes 6.2 s; a slower machine gets as much more for this.
+
+    It took 8.5 s there, and 19.6 s on another machine, where it takes 14.2 s since it is shorter.
+    """
+    slowness = max(1.0, stamped(CHAPTERS[0]) / (8.5 * 14.2 / 19.6))
+    assert slowness < 3, "chapter 1 has become slow, or the machine is too busy to measure on"
+    times = sorted(map(stamped, CHAPTERS))
+    assert 2 * sum(time < 20 * slowness for time in times) >= len(times), times
 
 
 def test_every_chapter_is_in_the_contents():

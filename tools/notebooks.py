@@ -26,7 +26,6 @@ from tools.chapter import ROOT, ChapterError, clean, digest, dumps, load, where
 from tools.form import problems
 
 LONGEST = 60.0  # seconds that a chapter may take on two CPU cores, whichever they are
-YARDSTICK = 6.2  # seconds of chapter 1 on the two cores where half of all chapters took 20
 TIMEOUT = 600  # seconds after which a cell is given up
 PROBE = """# What the chapter ran on: a last cell, which isn't stored.
 import json
@@ -101,17 +100,6 @@ def smaller(png: str) -> str:
     few.save(out, "PNG", optimize=True)
     packed = base64.b64encode(out.getvalue()).decode()
     return packed if max(off) < 0.05 and len(packed) < len(png) else png
-
-
-def slowness(first: Path = ROOT / "notebooks" / "01_concepts.ipynb") -> float:
-    """How much longer chapter 1 took, by its stamp, than where 20 s was set; at least 1.
-
-    Seconds are another machine's business: the same commit took 8.5 s for chapter 1 on one pair of
-    cores and 19.6 s on another, where it takes 14.2 s since it became shorter: 8.5 x 14.2 / 19.6.
-    Half of the chapters are to take 20 s as that first machine counts. The 60 s of each are not
-    scaled.
-    """
-    return max(1.0, load(first).metadata.get("stamp", {}).get("seconds", 0) / YARDSTICK)
 
 
 def chapters(paths: list[Path]) -> list[Path]:
