@@ -1,0 +1,119 @@
+"""The parts of Faster R-CNN in keras.ops, for a batch of pictures: chapter 20 proves each against NumPy."""
+
+import numpy as np
+from keras import ops
+
+from detection import parts
+
+__all__ = ["choose", "clip", "constant", "decode", "encode", "iou", "match", "nms", "roi_align"]
+
+
+def constant(values, like):
+    """An array as a tensor of the same type as another."""
+    return ops.convert_to_tensor(values, dtype=like.dtype)
+
+
+def take(values, rows):
+    """Rows (..., k) of values (..., n, d): (..., k, d)."""
+    return ops.take_along_axis(values, rows[..., None], -2)
+
+
+def area(boxes):
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def iou(a, b):
+    """(..., n, 4) and (..., m, 4) to (..., n, m)."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    low = ops.maximum(a[..., :2], b[..., :2])
+    high = ops.minimum(a[..., 2:], b[..., 2:])
+    both = ops.prod(ops.maximum(high - low, 0), -1)
+    return both / ops.maximum(area(a) + area(b) - both, 1e-9)
+
+
+def encode(boxes, anchors):
+    size = anchors[..., 2:] - anchors[..., :2]
+    shift = boxes[..., 2:] + boxes[..., :2]
+    shift = (shift - anchors[..., 2:] - anchors[..., :2]) / 2 / size
+    growth = ops.log((boxes[..., 2:] - boxes[..., :2]) / size)
+    codes = ops.concatenate([shift, growth], -1)
+    return codes / constant(parts.CODE, codes)
+
+
+def decode(codes, anchors):
+    codes = codes * constant(parts.CODE, codes)
+    size = anchors[..., 2:] - anchors[..., :2]
+    centre = (anchors[..., 2:] + anchors[..., :2]) / 2
+    centre = centre + codes[..., :2] * size
+    growth = ops.minimum(codes[..., 2:], parts.GROWTH)
+    half = size * ops.exp(growth) / 2
+    return ops.concatenate([centre - half, centre + half], -1)
+
+
+def clip(boxes, side=parts.SIDE):
+    low = ops.clip(boxes[..., :2], 0, side - 1)
+    high = ops.clip(boxes[..., 2:], 0, side)
+    high = ops.maximum(high, low + 1)
+    return ops.concatenate([low, high], -1)
+
+
+def match(overlap, low, high, rescue=False):
+    best, which = ops.max(overlap, -1), ops.argmax(overlap, -1)
+    kind = ops.where(best < low, 0, -1)
+    kind = ops.where(best >= high, 1, kind)
+    if rescue:
+        top = ops.max(overlap, -2, keepdims=True)
+        own = ops.any((overlap == top) & (top > 0), -1)
+        kind = ops.where(own, 1, kind)
+    return kind, which
+
+
+def choose(kind, luck, count, objects):
+    key = ops.where(kind == 1, luck, -1.0)
+    last = ops.top_k(key, objects)[0][..., -1:]
+    lucky = (kind == 1) & (key >= last)
+    key = ops.where(kind == 0, luck, -1.0)
+    key = ops.where(lucky, 1 + luck, key)
+    key, rows = ops.top_k(key, count)
+    return rows, key >= 0
+
+
+def nms(boxes, scores, threshold):
+    """Which of (..., n, 4) stay, all pictures at once: a fixed point in place of a list."""
+    order = ops.argsort(-scores)
+    boxes = take(boxes, order)
+    over = ops.triu(iou(boxes, boxes) > threshold, 1)
+    keep, before = ops.ones_like(order, dtype="bool"), ops.zeros_like(order, dtype="bool")
+    keep, _ = ops.while_loop(
+        lambda keep, before: ops.any(keep != before),
+        lambda keep, _: (~ops.any(over & keep[..., None], -2), keep),
+        (keep, before),
+    )
+    return ops.take_along_axis(keep, ops.argsort(order), -1)
+
+
+def hats(low, high, cells, bins, samples):
+    """How much of each cell each bin reads, along one side: (..., bins, cells)."""
+    n = bins * samples
+    steps = constant((np.arange(n) + 0.5) / n, low)
+    place = low[..., None] + steps * (high - low)[..., None] - 0.5
+    place = ops.clip(place, 0, cells - 1)
+    cell = constant(np.arange(cells), low)
+    hat = ops.maximum(1 - ops.abs(place[..., None] - cell), 0)
+    return ops.mean(ops.reshape(hat, (*low.shape, bins, samples, cells)), -2)
+
+
+def roi_align(features, boxes, bins=parts.BINS, samples=parts.SAMPLES, stride=parts.STRIDE):
+    """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
+    h, w = features.shape[1:3]
+    left, top, right, bottom = ops.unstack(boxes / stride, axis=-1)
+    rows = hats(top, bottom, h, bins, samples)
+    columns = hats(left, right, w, bins, samples)
+    across = ops.einsum("brph,bhwc->brpwc", rows, features)
+    return ops.einsum("brqw,brpwc->brpqc", columns, across)
+
+
+def smooth_l1(difference):
+    """Half the square up to 1, the distance less a half beyond: Huber's loss."""
+    size = ops.abs(difference)
+    return ops.where(size < 1, size**2 / 2, size - 0.5)

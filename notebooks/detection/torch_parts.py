@@ -1,0 +1,115 @@
+"""The parts of Faster R-CNN in PyTorch, for a batch of pictures: chapter 20 proves each against NumPy."""
+
+import torch
+from torch.nn import functional as F
+
+from detection import parts
+
+__all__ = ["choose", "clip", "constant", "decode", "encode", "iou", "match", "nms", "roi_align"]
+
+
+def constant(values, like):
+    """An array as a tensor of the same type as another, and on its device."""
+    return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+def take(values, rows):
+    """Rows (..., k) of values (..., n, d): (..., k, d)."""
+    return torch.take_along_dim(values, rows[..., None], -2)
+
+
+def area(boxes):
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def iou(a, b):
+    """(..., n, 4) and (..., m, 4) to (..., n, m)."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    low = torch.maximum(a[..., :2], b[..., :2])
+    high = torch.minimum(a[..., 2:], b[..., 2:])
+    both = torch.clamp(high - low, min=0).prod(-1)
+    return both / torch.clamp(area(a) + area(b) - both, min=1e-9)
+
+
+def encode(boxes, anchors):
+    size = anchors[..., 2:] - anchors[..., :2]
+    shift = boxes[..., 2:] + boxes[..., :2]
+    shift = (shift - anchors[..., 2:] - anchors[..., :2]) / 2 / size
+    growth = torch.log((boxes[..., 2:] - boxes[..., :2]) / size)
+    codes = torch.cat([shift, growth], -1)
+    return codes / constant(parts.CODE, codes)
+
+
+def decode(codes, anchors):
+    codes = codes * constant(parts.CODE, codes)
+    size = anchors[..., 2:] - anchors[..., :2]
+    centre = (anchors[..., 2:] + anchors[..., :2]) / 2
+    centre = centre + codes[..., :2] * size
+    growth = torch.clamp(codes[..., 2:], max=parts.GROWTH)
+    half = size * torch.exp(growth) / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def clip(boxes, side=parts.SIDE):
+    low = torch.clamp(boxes[..., :2], 0, side - 1)
+    high = torch.clamp(boxes[..., 2:], 0, side)
+    high = torch.maximum(high, low + 1)
+    return torch.cat([low, high], -1)
+
+
+def match(overlap, low, high, rescue=False):
+    best, which = overlap.max(-1)
+    kind = torch.where(best < low, 0, -1)
+    kind = torch.where(best >= high, 1, kind)
+    if rescue:
+        top = overlap.amax(-2, keepdim=True)
+        own = ((overlap == top) & (top > 0)).any(-1)
+        kind = torch.where(own, 1, kind)
+    return kind, which
+
+
+def choose(kind, luck, count, objects):
+    key = torch.where(kind == 1, luck, -1.0)
+    last = torch.topk(key, objects).values[..., -1:]
+    lucky = (kind == 1) & (key >= last)
+    key = torch.where(kind == 0, luck, -1.0)
+    key = torch.where(lucky, 1 + luck, key)
+    key, rows = torch.topk(key, count)
+    return rows, key >= 0
+
+
+def nms(boxes, scores, threshold):
+    """Which of (..., n, 4) stay, all pictures at once: a fixed point in place of a list."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    boxes = take(boxes, order)
+    over = torch.triu(iou(boxes, boxes) > threshold, 1)
+    keep, before = torch.ones_like(order, dtype=torch.bool), None
+    while before is None or not torch.equal(keep, before):
+        keep, before = ~(over & keep[..., None]).any(-2), keep
+    return torch.take_along_dim(keep, torch.argsort(order), -1)
+
+
+def hats(low, high, cells, bins, samples):
+    """How much of each cell each bin reads, along one side: (..., bins, cells)."""
+    n = bins * samples
+    steps = constant((torch.arange(n) + 0.5) / n, low)
+    place = low[..., None] + steps * (high - low)[..., None] - 0.5
+    place = torch.clamp(place, 0, cells - 1)
+    cell = constant(torch.arange(cells), low)
+    hat = torch.clamp(1 - torch.abs(place[..., None] - cell), min=0)
+    return hat.unflatten(-2, (bins, samples)).mean(-2)
+
+
+def roi_align(features, boxes, bins=parts.BINS, samples=parts.SAMPLES, stride=parts.STRIDE):
+    """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
+    h, w = features.shape[1:3]
+    left, top, right, bottom = (boxes / stride).unbind(-1)
+    rows = hats(top, bottom, h, bins, samples)
+    columns = hats(left, right, w, bins, samples)
+    across = torch.einsum("brph,bhwc->brpwc", rows, features)
+    return torch.einsum("brqw,brpwc->brpqc", columns, across)
+
+
+def smooth_l1(difference):
+    """Half the square up to 1, the distance less a half beyond: Huber's loss."""
+    return F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none")
