@@ -78,7 +78,8 @@ def match(overlap, low, high, rescue=False):
     """What each row of an overlap (n, m) with m objects should say, and which object is its own.
 
     1: an object (overlap at least `high`), 0: background (below `low`), -1: neither, don't ask.
-    With `rescue`, the rows that overlap an object most say that they are one, however little it is.
+    With `rescue`, a row that no other beats at an object is of kind 1, too, however little it
+    overlaps it. Its own object is still the one that it overlaps most.
     """
     best, which = overlap.max(1), overlap.argmax(1)
     kind = np.where(best >= high, 1, np.where(best < low, 0, -1))

@@ -63,6 +63,8 @@ def make(seed, count, digits, labels):
     Where a scene has fewer digits, the rest of its rows have the class -1 and a box of one pixel: a
     box, so that no formula divides by zero.
     """
+    if digits.dtype != "uint8" or digits.shape[1:] != (28, 28):
+        raise ValueError("digits must be bytes from 0 to 255, (n, 28, 28), as load_mnist has them.")
     rng = np.random.default_rng(seed)
     pictures = np.zeros((count, SIDE, SIDE), "uint8")
     boxes = np.tile([0.0, 0.0, 1.0, 1.0], (count, MOST, 1))

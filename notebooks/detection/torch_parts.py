@@ -1,5 +1,6 @@
 """The parts of Faster R-CNN in PyTorch, for a batch of pictures, from chapter 20."""
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -110,10 +111,10 @@ def nms(boxes, scores, threshold):
 def hats(low, high, cells, bins, samples):
     """How much of each cell each bin reads, along one side: (..., bins, cells)."""
     n = bins * samples
-    steps = constant((torch.arange(n) + 0.5) / n, low)
+    steps = constant((np.arange(n) + 0.5) / n, low)
     place = low[..., None] + steps * (high - low)[..., None] - 0.5
     place = torch.clamp(place, 0, cells - 1)
-    cell = constant(torch.arange(cells), low)
+    cell = constant(np.arange(cells), low)
     hat = torch.clamp(1 - torch.abs(place[..., None] - cell), min=0)
     return hat.unflatten(-2, (bins, samples)).mean(-2)
 
