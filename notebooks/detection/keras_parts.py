@@ -1,11 +1,24 @@
-"""The parts of Faster R-CNN in keras.ops, for a batch of pictures: chapter 20 proves each against NumPy."""
+"""The parts of Faster R-CNN in keras.ops, for a batch of pictures, from chapters 20 and 21."""
 
 import numpy as np
 from keras import ops
 
 from detection import parts
 
-__all__ = ["choose", "clip", "constant", "decode", "encode", "iou", "match", "nms", "roi_align"]
+__all__ = [
+    "choose",
+    "clip",
+    "constant",
+    "decode",
+    "encode",
+    "iou",
+    "match",
+    "nms",
+    "roi_align",
+    "roi_pool",
+    "smooth_l1",
+    "take",
+]
 
 
 def constant(values, like):
@@ -15,7 +28,8 @@ def constant(values, like):
 
 def take(values, rows):
     """Rows (..., k) of values (..., n, d): (..., k, d)."""
-    return ops.take_along_axis(values, rows[..., None], -2)
+    rows = rows[..., None]
+    return ops.take_along_axis(values, rows, -2)
 
 
 def area(boxes):
@@ -28,14 +42,17 @@ def iou(a, b):
     low = ops.maximum(a[..., :2], b[..., :2])
     high = ops.minimum(a[..., 2:], b[..., 2:])
     both = ops.prod(ops.maximum(high - low, 0), -1)
-    return both / ops.maximum(area(a) + area(b) - both, 1e-9)
+    union = area(a) + area(b) - both
+    return both / ops.maximum(union, 1e-9)
 
 
 def encode(boxes, anchors):
     size = anchors[..., 2:] - anchors[..., :2]
     shift = boxes[..., 2:] + boxes[..., :2]
-    shift = (shift - anchors[..., 2:] - anchors[..., :2]) / 2 / size
-    growth = ops.log((boxes[..., 2:] - boxes[..., :2]) / size)
+    shift = shift - anchors[..., 2:] - anchors[..., :2]
+    shift = shift / 2 / size
+    growth = (boxes[..., 2:] - boxes[..., :2]) / size
+    growth = ops.log(growth)
     codes = ops.concatenate([shift, growth], -1)
     return codes / constant(parts.CODE, codes)
 
@@ -58,7 +75,8 @@ def clip(boxes, side=parts.SIDE):
 
 
 def match(overlap, low, high, rescue=False):
-    best, which = ops.max(overlap, -1), ops.argmax(overlap, -1)
+    best = ops.max(overlap, -1)
+    which = ops.argmax(overlap, -1)
     kind = ops.where(best < low, 0, -1)
     kind = ops.where(best >= high, 1, kind)
     if rescue:
@@ -68,49 +86,91 @@ def match(overlap, low, high, rescue=False):
     return kind, which
 
 
+def rank(values):
+    """The rows in the order of their values, the largest first; of equal ones, the first."""
+    return ops.argsort(-values)
+
+
 def choose(kind, luck, count, objects):
     key = ops.where(kind == 1, luck, -1.0)
-    last = ops.top_k(key, objects)[0][..., -1:]
-    lucky = (kind == 1) & (key >= last)
+    place = ops.argsort(rank(key))
+    lucky = (kind == 1) & (place < objects)
     key = ops.where(kind == 0, luck, -1.0)
-    key = ops.where(lucky, 1 + luck, key)
-    key, rows = ops.top_k(key, count)
-    return rows, key >= 0
+    key = ops.where(lucky, 2 + luck, key)
+    rows = rank(key)[..., :count]
+    use = ops.take_along_axis(key, rows, -1) >= 0
+    return rows, use
 
 
 def nms(boxes, scores, threshold):
     """Which of (..., n, 4) stay, all pictures at once: a fixed point in place of a list."""
-    order = ops.argsort(-scores)
+    order = rank(scores)
     boxes = take(boxes, order)
-    over = ops.triu(iou(boxes, boxes) > threshold, 1)
-    keep, before = ops.ones_like(order, dtype="bool"), ops.zeros_like(order, dtype="bool")
-    keep, _ = ops.while_loop(
-        lambda keep, before: ops.any(keep != before),
-        lambda keep, _: (~ops.any(over & keep[..., None], -2), keep),
-        (keep, before),
-    )
-    return ops.take_along_axis(keep, ops.argsort(order), -1)
+    over = iou(boxes, boxes) > threshold
+    over = ops.triu(over, 1)
+    keep = ops.ones_like(order, dtype="bool")
+    before = ops.zeros_like(order, dtype="bool")
+    while ops.any(keep != before):
+        better = over & keep[..., None]
+        keep, before = ~ops.any(better, -2), keep
+    back = ops.argsort(order)
+    return ops.take_along_axis(keep, back, -1)
 
 
 def hats(low, high, cells, bins, samples):
     """How much of each cell each bin reads, along one side: (..., bins, cells)."""
     n = bins * samples
     steps = constant((np.arange(n) + 0.5) / n, low)
-    place = low[..., None] + steps * (high - low)[..., None] - 0.5
+    size = (high - low)[..., None]
+    place = low[..., None] + steps * size - 0.5
     place = ops.clip(place, 0, cells - 1)
     cell = constant(np.arange(cells), low)
-    hat = ops.maximum(1 - ops.abs(place[..., None] - cell), 0)
-    return ops.mean(ops.reshape(hat, (*low.shape, bins, samples, cells)), -2)
+    hat = 1 - ops.abs(place[..., None] - cell)
+    hat = ops.maximum(hat, 0)
+    shape = *low.shape, bins, samples, cells
+    return ops.mean(ops.reshape(hat, shape), -2)
 
 
 def roi_align(features, boxes, bins=parts.BINS, samples=parts.SAMPLES, stride=parts.STRIDE):
     """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
     h, w = features.shape[1:3]
-    left, top, right, bottom = ops.unstack(boxes / stride, axis=-1)
+    boxes = boxes / stride
+    left, top, right, bottom = ops.unstack(boxes, axis=-1)
     rows = hats(top, bottom, h, bins, samples)
     columns = hats(left, right, w, bins, samples)
     across = ops.einsum("brph,bhwc->brpwc", rows, features)
     return ops.einsum("brqw,brpwc->brpqc", columns, across)
+
+
+def cells(low, high, count, bins):
+    """The features of each bin along one side, the last one repeated: (..., bins, most)."""
+    size = ops.maximum(high - low, 1)[..., None]
+    i = ops.arange(bins)
+    first = low[..., None] + i * size // bins
+    last = low[..., None] + ((i + 1) * size - 1) // bins
+    most = int(ops.max(last - first)) + 1
+    step = ops.arange(most)
+    cell = ops.minimum(first[..., None] + step, last[..., None])
+    return ops.clip(cell, 0, count - 1)
+
+
+def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
+    """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
+    b, h, w, c = features.shape
+    corners = ops.floor(boxes / stride + 0.5)
+    corners = ops.cast(corners, "int32")
+    left, top, right, bottom = ops.unstack(corners, axis=-1)
+    rows = cells(top, bottom, h, bins)
+    columns = cells(left, right, w, bins)
+    picture = ops.arange(b)
+    rows = rows + h * picture[:, None, None, None]
+    across = ops.reshape(features, (b * h, w, c))
+    across = ops.max(ops.take(across, rows, axis=0), 3)
+    n = bins * columns.shape[-1]
+    columns = ops.reshape(columns, (b, -1, 1, n, 1))
+    found = ops.take_along_axis(across, columns, 3)
+    shape = b, -1, bins, bins, n // bins, c
+    return ops.max(ops.reshape(found, shape), 4)
 
 
 def smooth_l1(difference):
