@@ -41,28 +41,26 @@ dense = partial(layers.Dense, kernel_initializer="he_normal")
 
 
 class Detector(keras.Model):
-    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 64), and a score and a code for each anchor."""
+    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 48), and a score and a code for each anchor."""
 
     def __init__(self, read=roi_align):
         super().__init__()
         self.read = read
         self.backbone = keras.Sequential(
             [
-                layers.ZeroPadding2D(1),
-                conv(16, 3, strides=2),
+                conv(16, 4, strides=2, padding="same"),
                 layers.ReLU(),
-                layers.ZeroPadding2D(1),
-                conv(32, 3, strides=2),
+                conv(32, 4, strides=2, padding="same"),
                 layers.ReLU(),
-                conv(64, 3, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
-                conv(64, 3, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
             ]
         )
         self.window = keras.Sequential(
             [
-                conv(64, 3, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
             ]
         )

@@ -41,31 +41,29 @@ def start(layer):
 
 
 class Detector(nn.Module):
-    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 64), and a score and a code for each anchor."""
+    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 48), and a score and a code for each anchor."""
 
     def __init__(self, read=roi_align):
         super().__init__()
         self.read = read
         self.backbone = nn.Sequential(
-            nn.ZeroPad2d(1),
-            nn.Conv2d(1, 16, 3, stride=2),
+            nn.Conv2d(1, 16, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.ZeroPad2d(1),
-            nn.Conv2d(16, 32, 3, stride=2),
+            nn.Conv2d(16, 32, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.Conv2d(32, 64, 3, padding="same"),
+            nn.Conv2d(32, 48, 3, padding="same"),
             nn.ReLU(),
-            nn.Conv2d(64, 64, 3, padding="same"),
+            nn.Conv2d(48, 48, 3, padding="same"),
             nn.ReLU(),
         )
         self.window = nn.Sequential(
-            nn.Conv2d(64, 64, 3, padding="same"),
+            nn.Conv2d(48, 48, 3, padding="same"),
             nn.ReLU(),
         )
-        self.objectness = nn.Conv2d(64, 6, 1)
-        self.moves = nn.Conv2d(64, 6 * 4, 1)
+        self.objectness = nn.Conv2d(48, 6, 1)
+        self.moves = nn.Conv2d(48, 6 * 4, 1)
         self.hidden = nn.Sequential(
-            nn.Linear(parts.BINS**2 * 64, 128),
+            nn.Linear(parts.BINS**2 * 48, 128),
             nn.ReLU(),
         )
         self.classes = nn.Linear(128, 11)
