@@ -1,4 +1,4 @@
-"""The network of chapter 21 in PyTorch: the detector, its four losses, its answers, its training."""
+"""The network of chapter 21 in PyTorch: detector, four losses, answers, training."""
 
 import torch
 from torch import nn
@@ -41,7 +41,7 @@ def start(layer):
 
 
 class Detector(nn.Module):
-    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 48), and a score and a code for each anchor."""
+    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 48), and anchors' scores and codes."""
 
     def __init__(self, read=roi_align):
         super().__init__()
@@ -82,6 +82,10 @@ class Detector(nn.Module):
 
 def propose(scores, codes, crowded=plan.CROWDED):
     """The most promising boxes (b, r, 4), and which of them are proposals at all."""
+    if scores.shape[1] != len(parts.ANCHORS):
+        raise ValueError(
+            f"The anchors are those of {parts.SIDE} by {parts.SIDE} pixels: cut or pad."
+        )
     scores, rows = torch.topk(scores, parts.CANDIDATES)
     anchors = constant(parts.ANCHORS, codes)[rows]
     boxes = clip(decode(take(codes, rows), anchors))
