@@ -41,7 +41,8 @@ def iou(a, b):
     low = ops.maximum(a[..., :2], b[..., :2])
     high = ops.minimum(a[..., 2:], b[..., 2:])
     both = ops.prod(ops.maximum(high - low, 0), -1)
-    return both / ops.maximum(area(a) + area(b) - both, 1e-9)
+    union = area(a) + area(b) - both
+    return both / ops.maximum(union, 1e-9)
 
 
 def encode(boxes, anchors):
@@ -71,7 +72,8 @@ def clip(boxes, side=parts.SIDE):
 
 
 def match(overlap, low, high, rescue=False):
-    best, which = ops.max(overlap, -1), ops.argmax(overlap, -1)
+    best = ops.max(overlap, -1)
+    which = ops.argmax(overlap, -1)
     kind = ops.where(best < low, 0, -1)
     kind = ops.where(best >= high, 1, kind)
     if rescue:
@@ -93,7 +95,8 @@ def choose(kind, luck, count, objects):
     key = ops.where(kind == 0, luck, -1.0)
     key = ops.where(lucky, 2 + luck, key)
     rows = rank(key)[..., :count]
-    return rows, ops.take_along_axis(key, rows, -1) >= 0
+    use = ops.take_along_axis(key, rows, -1) >= 0
+    return rows, use
 
 
 def nms(boxes, scores, threshold):
@@ -101,12 +104,11 @@ def nms(boxes, scores, threshold):
     order = rank(scores)
     boxes = take(boxes, order)
     over = ops.triu(iou(boxes, boxes) > threshold, 1)
-    keep, before = ops.ones_like(order, dtype="bool"), ops.zeros_like(order, dtype="bool")
-    keep, _ = ops.while_loop(
-        lambda keep, before: ops.any(keep != before),
-        lambda keep, _: (~ops.any(over & keep[..., None], -2), keep),
-        (keep, before),
-    )
+    keep = ops.ones_like(order, dtype="bool")
+    before = ops.zeros_like(order, dtype="bool")
+    while ops.any(keep != before):
+        better = over & keep[..., None]
+        keep, before = ~ops.any(better, -2), keep
     return ops.take_along_axis(keep, ops.argsort(order), -1)
 
 
@@ -138,15 +140,16 @@ def cells(low, high, count, bins):
     first = low[..., None] + i * size // bins
     last = low[..., None] + ((i + 1) * size - 1) // bins
     most = int(ops.max(last - first)) + 1
-    cell = first[..., None] + ops.arange(most)
-    cell = ops.minimum(cell, last[..., None])
+    step = ops.arange(most)
+    cell = ops.minimum(first[..., None] + step, last[..., None])
     return ops.clip(cell, 0, count - 1)
 
 
 def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
     """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
     b, h, w, c = features.shape
-    corners = ops.cast(ops.floor(boxes / stride + 0.5), "int32")
+    corners = ops.floor(boxes / stride + 0.5)
+    corners = ops.cast(corners, "int32")
     left, top, right, bottom = ops.unstack(corners, axis=-1)
     rows = cells(top, bottom, h, bins)
     columns = cells(left, right, w, bins)
@@ -154,9 +157,11 @@ def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
     rows = rows + h * picture[:, None, None, None]
     across = ops.reshape(features, (b * h, w, c))
     across = ops.max(ops.take(across, rows, axis=0), 3)
-    columns = ops.reshape(columns, (b, -1, 1, bins * columns.shape[-1], 1))
+    n = bins * columns.shape[-1]
+    columns = ops.reshape(columns, (b, -1, 1, n, 1))
     found = ops.take_along_axis(across, columns, 3)
-    return ops.max(ops.reshape(found, (*found.shape[:3], bins, -1, c)), 4)
+    shape = b, -1, bins, bins, n // bins, c
+    return ops.max(ops.reshape(found, shape), 4)
 
 
 def smooth_l1(difference):
