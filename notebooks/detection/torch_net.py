@@ -76,8 +76,9 @@ class Detector(nn.Module):
         seen = self.window(features)
         scores = self.objectness(seen).movedim(1, -1)
         codes = self.moves(seen).movedim(1, -1)
-        b, features = len(images), features.movedim(1, -1)
-        return features, scores.reshape(b, -1), codes.reshape(b, -1, 4)
+        scores = scores.flatten(1)
+        codes = codes.reshape(*scores.shape, 4)
+        return features.movedim(1, -1), scores, codes
 
 
 def propose(scores, codes, crowded=plan.CROWDED):
@@ -98,7 +99,8 @@ def propose(scores, codes, crowded=plan.CROWDED):
 def heads(model, features, boxes):
     """For each box (b, r, 4): logits of ten digits and of none (b, r, 11), and a code (b, r, 4)."""
     regions = model.read(features, boxes)
-    hidden = model.hidden(regions.flatten(2))
+    regions = regions.flatten(2)
+    hidden = model.hidden(regions)
     return model.classes(hidden), model.corrections(hidden)
 
 
@@ -116,10 +118,10 @@ def anchor_losses(scores, codes, x):
     kind, which = match(overlap, *plan.ANCHOR, rescue=True)
     rows, use = choose(kind, luck, *plan.LEARN_ANCHORS)
     found = use & (torch.take_along_dim(kind, rows, 1) == 1)
+    own = torch.take_along_dim(which, rows, 1)
+    goal = encode(take(x["boxes"], own), anchors[rows])
     scores = torch.take_along_dim(scores, rows, 1)
     error = F.binary_cross_entropy_with_logits(scores, found.to(scores), reduction="none")
-    own = take(x["boxes"], torch.take_along_dim(which, rows, 1))
-    goal = encode(own, anchors[rows])
     miss = smooth_l1(take(codes, rows) - goal).sum(-1)
     return average(error, use, use), average(miss, found, use)
 
@@ -128,20 +130,20 @@ def head_losses(model, features, proposals, able, x):
     """What the second stage gets wrong: which digit is in a proposal, and where exactly?"""
     luck = x["luck"][:, len(parts.ANCHORS) :]
     real = x["classes"][:, None] >= 0
-    proposals = torch.cat([proposals, x["boxes"]], 1)
+    boxes = torch.cat([proposals, x["boxes"]], 1)
     able = torch.cat([able, real[:, 0]], 1)
-    overlap = torch.where(real, iou(proposals, x["boxes"]), -1.0)
+    overlap = torch.where(real, iou(boxes, x["boxes"]), -1.0)
     kind, which = match(overlap, *plan.PROPOSAL)
     kind = torch.where(able, kind, -1)
     rows, use = choose(kind, luck, *plan.LEARN_PROPOSALS)
     found = use & (torch.take_along_dim(kind, rows, 1) == 1)
-    which = torch.take_along_dim(which, rows, 1)
-    boxes, own = take(proposals, rows), take(x["boxes"], which)
+    own, boxes = torch.take_along_dim(which, rows, 1), take(boxes, rows)
     logits, codes = heads(model, features, boxes)
-    label = torch.take_along_dim(x["classes"], which, 1)
+    label = torch.take_along_dim(x["classes"], own, 1)
     label = torch.where(found, label, 10)
     error = F.cross_entropy(logits.movedim(-1, 1), label, reduction="none")
-    miss = smooth_l1(codes - encode(own, boxes)).sum(-1)
+    goal = encode(take(x["boxes"], own), boxes)
+    miss = smooth_l1(codes - goal).sum(-1)
     return average(error, use, use), average(miss, found, use)
 
 
@@ -149,7 +151,8 @@ def losses(model, outputs, x):
     """The four numbers that training makes small, in the order of `plan.FOUR`."""
     features, scores, codes = outputs
     first = anchor_losses(scores, codes, x)
-    proposals, able = propose(scores.detach(), codes.detach())
+    scores, codes = scores.detach(), codes.detach()
+    proposals, able = propose(scores, codes)
     second = head_losses(model, features, proposals, able, x)
     return torch.stack([*first, *second])
 
