@@ -94,7 +94,8 @@ def propose(scores, codes, crowded=plan.CROWDED):
             f"The anchors are those of {parts.SIDE} by {parts.SIDE} pixels: cut or pad."
         )
     scores, rows = ops.top_k(scores, parts.CANDIDATES)
-    anchors = ops.take(constant(parts.ANCHORS, codes), rows, axis=0)
+    anchors = constant(parts.ANCHORS, codes)
+    anchors = ops.take(anchors, rows, axis=0)
     boxes = clip(decode(take(codes, rows), anchors))
     keep = nms(boxes, scores, crowded)
     scores = ops.where(keep, scores, -np.inf)
@@ -112,7 +113,8 @@ def heads(model, features, boxes):
 
 def average(values, use, among):
     """The sum of the values in use, divided by how many there are among which they were chosen."""
-    return ops.sum(ops.where(use, values, 0.0)) / ops.sum(among)
+    total = ops.sum(ops.where(use, values, 0.0))
+    return total / ops.sum(among)
 
 
 def anchor_losses(scores, codes, x):
@@ -125,11 +127,13 @@ def anchor_losses(scores, codes, x):
     rows, use = choose(kind, luck, *plan.LEARN_ANCHORS)
     found = use & (ops.take_along_axis(kind, rows, 1) == 1)
     own = ops.take_along_axis(which, rows, 1)
-    goal = encode(take(x["boxes"], own), ops.take(anchors, rows, axis=0))
+    anchors = ops.take(anchors, rows, axis=0)
+    goal = encode(take(x["boxes"], own), anchors)
     scores = ops.take_along_axis(scores, rows, 1)
     error = ops.binary_crossentropy(ops.cast(found, scores.dtype), scores, from_logits=True)
-    miss = ops.sum(smooth_l1(take(codes, rows) - goal), -1)
-    return average(error, use, use), average(miss, found, use)
+    miss = smooth_l1(take(codes, rows) - goal)
+    first = average(error, use, use)
+    return first, average(ops.sum(miss, -1), found, use)
 
 
 def head_losses(model, features, proposals, able, x):
@@ -143,23 +147,26 @@ def head_losses(model, features, proposals, able, x):
     kind = ops.where(able, kind, -1)
     rows, use = choose(kind, luck, *plan.LEARN_PROPOSALS)
     found = use & (ops.take_along_axis(kind, rows, 1) == 1)
-    own, boxes = ops.take_along_axis(which, rows, 1), take(boxes, rows)
+    own = ops.take_along_axis(which, rows, 1)
+    boxes = take(boxes, rows)
     logits, codes = heads(model, features, boxes)
     label = ops.take_along_axis(x["classes"], own, 1)
     label = ops.where(found, label, 10)
     error = ops.sparse_categorical_crossentropy(label, logits, from_logits=True)
     goal = encode(take(x["boxes"], own), boxes)
     miss = ops.sum(smooth_l1(codes - goal), -1)
-    return average(error, use, use), average(miss, found, use)
+    first = average(error, use, use)
+    return first, average(miss, found, use)
 
 
 def losses(model, outputs, x):
     """The four numbers that training makes small, in the order of `plan.FOUR`."""
     features, scores, codes = outputs
     first = anchor_losses(scores, codes, x)
-    scores, codes = ops.stop_gradient(scores), ops.stop_gradient(codes)
-    proposals, able = propose(scores, codes)
-    second = head_losses(model, features, proposals, able, x)
+    scores = ops.stop_gradient(scores)
+    codes = ops.stop_gradient(codes)
+    held = propose(scores, codes)
+    second = head_losses(model, features, *held, x)
     return ops.stack([*first, *second])
 
 
@@ -170,7 +177,7 @@ def answers(boxes, able, logits, codes, same=plan.SAME):
     scores = ops.where(able, scores, 0.0)
     boxes = clip(decode(codes, boxes))
     far = 2 * parts.SIDE * ops.cast(classes[..., None], boxes.dtype)
-    keep = nms(boxes + far, scores, same)  # only boxes of one class compete
+    keep = nms(boxes + far, scores, same)
     return boxes, classes, ops.where(keep, scores, 0.0)
 
 

@@ -88,7 +88,8 @@ def propose(scores, codes, crowded=plan.CROWDED):
             f"The anchors are those of {parts.SIDE} by {parts.SIDE} pixels: cut or pad."
         )
     scores, rows = torch.topk(scores, parts.CANDIDATES)
-    anchors = constant(parts.ANCHORS, codes)[rows]
+    anchors = constant(parts.ANCHORS, codes)
+    anchors = anchors[rows]
     boxes = clip(decode(take(codes, rows), anchors))
     keep = nms(boxes, scores, crowded)
     scores = torch.where(keep, scores, -torch.inf)
@@ -106,7 +107,8 @@ def heads(model, features, boxes):
 
 def average(values, use, among):
     """The sum of the values in use, divided by how many there are among which they were chosen."""
-    return torch.where(use, values, 0.0).sum() / among.sum()
+    total = torch.where(use, values, 0.0).sum()
+    return total / among.sum()
 
 
 def anchor_losses(scores, codes, x):
@@ -119,11 +121,13 @@ def anchor_losses(scores, codes, x):
     rows, use = choose(kind, luck, *plan.LEARN_ANCHORS)
     found = use & (torch.take_along_dim(kind, rows, 1) == 1)
     own = torch.take_along_dim(which, rows, 1)
-    goal = encode(take(x["boxes"], own), anchors[rows])
+    anchors = anchors[rows]
+    goal = encode(take(x["boxes"], own), anchors)
     scores = torch.take_along_dim(scores, rows, 1)
     error = F.binary_cross_entropy_with_logits(scores, found.to(scores), reduction="none")
-    miss = smooth_l1(take(codes, rows) - goal).sum(-1)
-    return average(error, use, use), average(miss, found, use)
+    miss = smooth_l1(take(codes, rows) - goal)
+    first = average(error, use, use)
+    return first, average(miss.sum(-1), found, use)
 
 
 def head_losses(model, features, proposals, able, x):
@@ -137,23 +141,26 @@ def head_losses(model, features, proposals, able, x):
     kind = torch.where(able, kind, -1)
     rows, use = choose(kind, luck, *plan.LEARN_PROPOSALS)
     found = use & (torch.take_along_dim(kind, rows, 1) == 1)
-    own, boxes = torch.take_along_dim(which, rows, 1), take(boxes, rows)
+    own = torch.take_along_dim(which, rows, 1)
+    boxes = take(boxes, rows)
     logits, codes = heads(model, features, boxes)
     label = torch.take_along_dim(x["classes"], own, 1)
     label = torch.where(found, label, 10)
     error = F.cross_entropy(logits.movedim(-1, 1), label, reduction="none")
     goal = encode(take(x["boxes"], own), boxes)
     miss = smooth_l1(codes - goal).sum(-1)
-    return average(error, use, use), average(miss, found, use)
+    first = average(error, use, use)
+    return first, average(miss, found, use)
 
 
 def losses(model, outputs, x):
     """The four numbers that training makes small, in the order of `plan.FOUR`."""
     features, scores, codes = outputs
     first = anchor_losses(scores, codes, x)
-    scores, codes = scores.detach(), codes.detach()
-    proposals, able = propose(scores, codes)
-    second = head_losses(model, features, proposals, able, x)
+    scores = scores.detach()
+    codes = codes.detach()
+    held = propose(scores, codes)
+    second = head_losses(model, features, *held, x)
     return torch.stack([*first, *second])
 
 
@@ -164,7 +171,7 @@ def answers(boxes, able, logits, codes, same=plan.SAME):
     scores = torch.where(able, scores, 0.0)
     boxes = clip(decode(codes, boxes))
     far = 2 * parts.SIDE * classes[..., None].to(boxes)
-    keep = nms(boxes + far, scores, same)  # only boxes of one class compete
+    keep = nms(boxes + far, scores, same)
     return boxes, classes, torch.where(keep, scores, 0.0)
 
 
