@@ -2,7 +2,7 @@
 
 A seed decides the first weights, the order of the scenes, and what each step learns from. Keras
 and PyTorch, and RoIAlign and RoIPool, get the same of all three. Each run has one thread; two run
-at a time. What is found is judged on scenes made of test digits, which served for nothing else.
+at a time. What is found is judged on scenes of test digits, by which nothing was chosen.
 """
 
 import functools
@@ -34,7 +34,7 @@ def data():
     if not digits.is_mnist:
         raise RuntimeError("This benchmark needs the real MNIST: set BOOK_DATA to its folder.")
     learn = scenes.make(1, SCENES, digits.x_train, digits.y_train)
-    return learn, scenes.make(2, JUDGED, digits.x_test, digits.y_test)
+    return learn, scenes.make(3, JUDGED, digits.x_test, digits.y_test)
 
 
 def covered(net, model, pictures, true):
