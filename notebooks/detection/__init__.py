@@ -1,4 +1,4 @@
-"""A small Faster R-CNN, built twice: what chapter 20 builds in parts, and chapter 21 puts together.
+"""A small Faster R-CNN, built twice: chapters 20 and 21 build its parts, chapter 22 the whole.
 
 `scenes` draws pictures with digits to be found, `parts` is each formula in NumPy, `torch_parts` and
 `keras_parts` are the same functions in both frameworks, `torch_net` and `keras_net` are the two
