@@ -15,7 +15,17 @@ collect_ignore = [] if find_spec("playwright") else ["test_book.py"]
 def alike(request):
     """Seed both frameworks before a test, and see that it leaves their settings alone."""
     room = request.module.__name__.rpartition(".")[2]
-    users = "parity", "networks", "device", "training", "ledger", "steps", "detection_parts"
+    users = (
+        "parity",
+        "networks",
+        "device",
+        "training",
+        "ledger",
+        "steps",
+        "detection",
+        "detection_parts",
+        "detection_regions",
+    )
     if room not in {f"test_{name}" for name in users}:
         yield  # the others use neither framework
         return

@@ -9,7 +9,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from detection import keras_parts, parts, torch_parts
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -110,7 +109,7 @@ def test_anchors_stand_around_the_middle_of_each_feature_row_by_row():
     found = parts.grid(8, 4, [(2, 6), (4, 4)])
     wanted = [[1, -1, 3, 5], [0, 0, 4, 4], [5, -1, 7, 5], [4, 0, 8, 4]]
     assert np.array_equal(found[:4], wanted)
-    assert np.array_equal(found[4:], np.array(wanted) + [0, 4, 0, 4])
+    assert np.array_equal(found[4:] - found[:4], [[0, 4, 0, 4]] * 4)
     cells = parts.SIDE // parts.STRIDE
     assert parts.ANCHORS.shape == (cells * cells * len(parts.SHAPES), 4)
     assert np.array_equal(parts.ANCHORS, parts.grid(parts.SIDE, parts.STRIDE, parts.SHAPES))
@@ -308,144 +307,3 @@ def test_suppression_is_the_greedy_answer_whatever_the_order(boxes, threshold, d
         equal(alone(library, "nms", boxes, scores, threshold=threshold), wanted)
         again = alone(library, "nms", boxes[wanted], scores[wanted], threshold=threshold)
         assert again.all()
-
-
-# ---- regions ----
-
-
-def regions(library, features, boxes, name="roi_align", **how):
-    """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
-    if library != "numpy":
-        return call(library, name, features, boxes, **how)
-    found = [
-        [getattr(parts, name)(f, box, **how) for box in each]
-        for f, each in zip(features, boxes, strict=True)
-    ]
-    return np.array(found)
-
-
-def picture(seed, b=2, h=7, w=5, c=3):
-    return np.random.default_rng(seed).uniform(-1, 1, (b, h, w, c))
-
-
-CLOSE = 1e-12
-"""A place is below 120 / 4 and takes five roundings, a value changes by at most 2 from one feature
-to the next: 2 * 2 * 5 * 30 * 1.1e-16 is 7e-14, and sums of 49 weights add less than that."""
-
-
-@FUZZ
-@given(some(2, 2), st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 3))
-def test_regions_are_those_of_the_definition(boxes, seed, bins, samples):
-    boxes = np.stack([boxes, boxes[::-1] + 0.25])
-    wanted = regions("numpy", picture(seed), boxes, bins=bins, samples=samples)
-    assert wanted.shape == (2, 2, bins, bins, 3) and np.abs(wanted).max() <= 1 + CLOSE
-    for library in FRAMEWORKS:
-        found = regions(library, picture(seed), boxes, bins=bins, samples=samples)
-        assert np.abs(found - wanted).max() < CLOSE
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_a_region_of_a_slope_is_the_slope_in_the_middle_of_each_bin(library):
-    """Where no place lies beyond the middle of the outermost features. Feature i is at 4 (i + ½)."""
-    y, x = np.mgrid[:24, :24] * 4.0 + 2
-    features = np.stack([x, y, 3 * x - 2 * y + 1], -1)[None]
-    box = np.array([10.25, 20.5, 55.25, 80.5])
-    found = regions(library, features, box[None, None])[0, 0]
-    middle = (np.arange(5) + 0.5) / 5
-    wanted_x, wanted_y = np.meshgrid(10.25 + 45 * middle, 20.5 + 60 * middle)
-    assert np.abs(found[..., 0] - wanted_x).max() < 96 * CLOSE
-    assert np.abs(found[..., 1] - wanted_y).max() < 96 * CLOSE
-    assert np.abs(found[..., 2] - (3 * wanted_x - 2 * wanted_y + 1)).max() < 5 * 96 * CLOSE
-    far = np.array([[[-50.0, -50, -20, -20], [200, 100, 250, 110]]])  # beyond: the border's value
-    found = regions(library, features, far)[0]
-    assert np.abs(found[0] - features[0, 0, 0]).max() < 96 * CLOSE
-    assert np.abs(found[1] - features[0, 23, 23]).max() < 96 * CLOSE
-
-
-def test_regions_by_pytorchs_own_sampling():
-    features, boxes = picture(4), np.array([[[1.0, 2, 17, 23]], [[-3.0, 8.5, 12.25, 31]]])
-    n = (np.arange(10) + 0.5) / 10
-    y = (boxes[..., 1:2] + n * (boxes[..., 3:] - boxes[..., 1:2])) / 4  # in features, from the edge
-    x = (boxes[..., :1] + n * (boxes[..., 2:3] - boxes[..., :1])) / 4
-    place = np.stack(np.broadcast_arrays(x[:, 0, None] / 5, y[:, 0, :, None] / 7), -1) * 2 - 1
-    read = F.grid_sample(
-        torch.tensor(features).movedim(-1, 1),
-        torch.tensor(place),
-        padding_mode="border",
-        align_corners=False,
-    )
-    wanted = F.avg_pool2d(read, 2).movedim(1, -1).numpy()
-    for library in LIBRARIES:
-        assert np.abs(regions(library, features, boxes)[:, 0] - wanted).max() < CLOSE
-
-
-@pytest.mark.parametrize("library", FRAMEWORKS)
-@pytest.mark.parametrize("seed", range(4))
-def test_the_gradient_of_a_region_is_its_slope(library, seed):
-    """Each output is linear in a feature, and in one edge of the box while no place crosses one.
-
-    So a central difference is exact but for rounding: 2e-16 over the step of 1e-4, some tens of it.
-    """
-    rng = np.random.default_rng(seed)
-    x = picture(seed, b=1)
-    box = np.array([[rng.uniform(1, 9, 2), rng.uniform(12, 27, 2)]]).reshape(1, 1, 4)
-    places = box[0, 0, None, :2] + (np.arange(4) + 0.5)[:, None] / 4 * (
-        box[0, 0, 2:] - box[0, 0, :2]
-    )
-    middle = places / 4 - 0.5
-    assert np.abs(middle - middle.round()).min() > 1e-4  # not at a kink
-    weights = torch.tensor(rng.uniform(-1, 1, (1, 1, 2, 2, 3)))
-    module = {"keras": keras_parts, "torch": torch_parts}[library]
-
-    def loss(x, box):
-        return (module.roi_align(x, box, bins=2) * weights).sum()
-
-    inputs = torch.tensor(x, requires_grad=True), torch.tensor(box, requires_grad=True)
-    gradients = torch.autograd.grad(loss(*inputs), inputs)
-    for one, gradient in zip(inputs, gradients, strict=True):
-        flat = one.detach().view(-1)
-        for i in rng.permutation(len(flat))[:12]:
-            value, ends = flat[i].item(), []
-            for step in (1e-4, -1e-4):
-                flat[i] = value + step
-                ends.append(loss(*inputs).item())
-            flat[i] = value
-            assert abs((ends[0] - ends[1]) / 2e-4 - gradient.view(-1)[i].item()) < 1e-10
-    assert np.abs(gradients[1].numpy()).min() > 1e-4  # no edge without effect
-
-
-POOLS = ["numpy"]
-
-
-@pytest.mark.parametrize("library", POOLS)
-def test_pooled_regions_worked_by_hand(library):
-    features = np.arange(16.0).reshape(1, 4, 4, 1)
-
-    def pool(*box, bins=2, stride=1):
-        box = np.array([[box]], float)
-        return regions(library, features, box, "roi_pool", bins=bins, stride=stride)[0, 0, ..., 0]
-
-    assert pool(0, 0, 4, 4).tolist() == [[5, 7], [13, 15]]
-    assert pool(0, 0, 3, 3).tolist() == [[5, 6], [9, 10]]  # three in two: both take the middle one
-    assert pool(1.4, 0.6, 3.4, 3.4, bins=1).tolist() == [[10]]  # rounded to 1, 1, 3, 3
-    assert pool(0.5, 0, 2.5, 1, bins=1).tolist() == [[2]]  # a half goes up: 1 to 3
-    assert pool(2, 2, 2.2, 2.2).tolist() == [[10, 10], [10, 10]]  # one feature at least
-    assert pool(-9, -9, 99, 99, bins=1).tolist() == [[15]] and pool(9, 9, 10, 10).max() == 15
-    assert pool(0, 0, 12, 8, bins=1, stride=4).tolist() == [[6]]
-
-
-@FUZZ
-@given(some(2, 2), st.integers(0, 2**32), st.integers(1, 5))
-def test_pooled_regions_are_pytorchs_adaptive_pooling_of_rounded_boxes(boxes, seed, bins):
-    boxes = np.stack([boxes, boxes[::-1] + 0.25]).clip(0, 96)
-    features = picture(seed, h=24, w=24)
-    wanted = np.zeros((2, 2, bins, bins, 3))
-    for b in range(2):
-        for r in range(2):
-            left, top, right, bottom = np.floor(boxes[b, r] / 4 + 0.5).astype(int).clip(0, 24)
-            left, top = min(left, 23), min(top, 23)
-            part = features[b, top : max(bottom, top + 1), left : max(right, left + 1)]
-            found = F.adaptive_max_pool2d(torch.tensor(part).movedim(-1, 0), bins)
-            wanted[b, r] = found.movedim(0, -1).numpy()
-    for library in POOLS:
-        equal(regions(library, features, boxes, "roi_pool", bins=bins), wanted)
