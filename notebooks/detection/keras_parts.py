@@ -41,7 +41,8 @@ def iou(a, b):
     low = ops.maximum(a[..., :2], b[..., :2])
     high = ops.minimum(a[..., 2:], b[..., 2:])
     both = ops.prod(ops.maximum(high - low, 0), -1)
-    return both / ops.maximum(area(a) + area(b) - both, 1e-9)
+    union = area(a) + area(b) - both
+    return both / ops.maximum(union, 1e-9)
 
 
 def encode(boxes, anchors):
@@ -71,7 +72,8 @@ def clip(boxes, side=parts.SIDE):
 
 
 def match(overlap, low, high, rescue=False):
-    best, which = ops.max(overlap, -1), ops.argmax(overlap, -1)
+    best = ops.max(overlap, -1)
+    which = ops.argmax(overlap, -1)
     kind = ops.where(best < low, 0, -1)
     kind = ops.where(best >= high, 1, kind)
     if rescue:
@@ -93,7 +95,8 @@ def choose(kind, luck, count, objects):
     key = ops.where(kind == 0, luck, -1.0)
     key = ops.where(lucky, 2 + luck, key)
     rows = rank(key)[..., :count]
-    return rows, ops.take_along_axis(key, rows, -1) >= 0
+    use = ops.take_along_axis(key, rows, -1) >= 0
+    return rows, use
 
 
 def nms(boxes, scores, threshold):
@@ -101,12 +104,11 @@ def nms(boxes, scores, threshold):
     order = rank(scores)
     boxes = take(boxes, order)
     over = ops.triu(iou(boxes, boxes) > threshold, 1)
-    keep, before = ops.ones_like(order, dtype="bool"), ops.zeros_like(order, dtype="bool")
-    keep, _ = ops.while_loop(
-        lambda keep, before: ops.any(keep != before),
-        lambda keep, _: (~ops.any(over & keep[..., None], -2), keep),
-        (keep, before),
-    )
+    keep = ops.ones_like(order, dtype="bool")
+    before = ops.zeros_like(order, dtype="bool")
+    while ops.any(keep != before):
+        better = over & keep[..., None]
+        keep, before = ~ops.any(better, -2), keep
     return ops.take_along_axis(keep, ops.argsort(order), -1)
 
 

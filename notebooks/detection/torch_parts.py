@@ -42,7 +42,8 @@ def iou(a, b):
     low = torch.maximum(a[..., :2], b[..., :2])
     high = torch.minimum(a[..., 2:], b[..., 2:])
     both = torch.clamp(high - low, min=0).prod(-1)
-    return both / torch.clamp(area(a) + area(b) - both, min=1e-9)
+    union = area(a) + area(b) - both
+    return both / torch.clamp(union, min=1e-9)
 
 
 def encode(boxes, anchors):
@@ -72,7 +73,8 @@ def clip(boxes, side=parts.SIDE):
 
 
 def match(overlap, low, high, rescue=False):
-    best, which = overlap.max(-1)
+    best = overlap.amax(-1)
+    which = overlap.argmax(-1)
     kind = torch.where(best < low, 0, -1)
     kind = torch.where(best >= high, 1, kind)
     if rescue:
@@ -89,12 +91,13 @@ def rank(values):
 
 def choose(kind, luck, count, objects):
     key = torch.where(kind == 1, luck, -1.0)
-    place = torch.argsort(rank(key), stable=True)
+    place = torch.argsort(rank(key))
     lucky = (kind == 1) & (place < objects)
     key = torch.where(kind == 0, luck, -1.0)
     key = torch.where(lucky, 2 + luck, key)
     rows = rank(key)[..., :count]
-    return rows, torch.take_along_dim(key, rows, -1) >= 0
+    use = torch.take_along_dim(key, rows, -1) >= 0
+    return rows, use
 
 
 def nms(boxes, scores, threshold):
@@ -102,9 +105,11 @@ def nms(boxes, scores, threshold):
     order = rank(scores)
     boxes = take(boxes, order)
     over = torch.triu(iou(boxes, boxes) > threshold, 1)
-    keep, before = torch.ones_like(order, dtype=torch.bool), None
-    while before is None or not torch.equal(keep, before):
-        keep, before = ~(over & keep[..., None]).any(-2), keep
+    keep = torch.ones_like(order, dtype=torch.bool)
+    before = torch.zeros_like(order, dtype=torch.bool)
+    while (keep != before).any():
+        better = over & keep[..., None]
+        keep, before = ~better.any(-2), keep
     return torch.take_along_dim(keep, torch.argsort(order), -1)
 
 
