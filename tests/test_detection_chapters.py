@@ -1,0 +1,149 @@
+"""Chapters 20 and 21 show the code of the package: what they define under its names is the same.
+
+In a chapter all stands in one room, so a Keras or PyTorch version has its library before its name,
+and what the package takes from a module of its own (`parts.BINS`) has none (`BINS`).
+"""
+
+import ast
+import inspect
+
+import pytest
+from detection import keras_net, keras_parts, metric, parts, plan, scenes, torch_net, torch_parts
+
+from tools.chapter import ROOT, load, tags
+
+CHAPTERS = "20_boxes", "21_detection"
+NUMPY = parts, scenes, metric, plan
+HOMES = {"": NUMPY, "keras": (keras_parts, keras_net), "torch": (torch_parts, torch_net)}
+ROOMS = {module.__name__.rpartition(".")[2] for module in NUMPY}
+
+
+class Plain(ast.NodeTransformer):
+    """Without docstrings, and without what tells a name in a chapter from one in the package."""
+
+    def __init__(self, library):
+        self.library = library
+
+    def name(self, name):
+        for prefix in (f"{self.library}_", self.library.title()) if self.library else ():
+            name = name.removeprefix(prefix)
+        return name
+
+    def visit_Name(self, node):
+        return ast.Name(self.name(node.id))
+
+    def visit_Attribute(self, node):
+        if isinstance(node.value, ast.Name) and node.value.id in ROOMS:
+            return ast.Name(node.attr)
+        return self.generic_visit(node)
+
+    def visit_FunctionDef(self, node):
+        if ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+        node.name = self.name(node.name)
+        return self.generic_visit(node)
+
+    visit_ClassDef = visit_FunctionDef
+
+
+def defined(source):
+    """The names that a source defines outside of functions, and what it says they are."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.Assign):
+            for left in node.targets:
+                pairs = [(left, node.value)]
+                if isinstance(left, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = zip(left.elts, node.value.elts, strict=False)
+                found |= {name.id: value for name, value in pairs if isinstance(name, ast.Name)}
+    return found
+
+
+def plain(library, name, node):
+    there = Plain(library)
+    return there.name(name), ast.unparse(there.visit(node))
+
+
+PACKAGE = {
+    library: dict(
+        plain(library, name, node)
+        for module in modules
+        for name, node in defined(inspect.getsource(module)).items()
+        if name != "__all__"
+    )
+    for library, modules in HOMES.items()
+}
+
+
+def shown(cells):
+    """What cells define under a name of the package: (library, name, text)."""
+    found = []
+    for cell in (cell for cell in cells if cell.cell_type == "code"):
+        for name, node in defined(cell.source).items():
+            named = [k for k in ("keras", "torch") if name.startswith((f"{k}_", k.title()))]
+            tagged = [k for k in ("keras", "torch") if k in tags(cell)]
+            library = [*named, *tagged, ""][0]
+            name, text = plain(library, name, node)
+            if name in PACKAGE[library]:
+                found.append((library, name, text))
+    return found
+
+
+def test_nothing_in_the_package_has_two_meanings():
+    for modules in HOMES.values():
+        names = [n for m in modules for n in defined(inspect.getsource(m)) if n != "__all__"]
+        assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_what_a_chapter_shows_is_what_the_package_does(chapter):
+    found = shown(load(ROOT / "notebooks" / f"{chapter}.ipynb").cells)
+    assert len(found) > 10
+    for library, name, text in found:
+        assert text == PACKAGE[library][name], f"{chapter}, {library} {name}"
+
+
+def test_every_function_of_the_package_is_shown():
+    """All but what only helps: the chapters say in a sentence what it does."""
+    cells = [c for name in CHAPTERS for c in load(ROOT / "notebooks" / f"{name}.ipynb").cells]
+    seen = {(library, name) for library, name, _ in shown(cells)}
+    public = {
+        (library, name)
+        for library, modules in HOMES.items()
+        for module in modules
+        for name in module.__all__
+        if inspect.isroutine(getattr(module, name)) or inspect.isclass(getattr(module, name))
+    }
+    assert public - seen == set()
+
+
+def cell(source, *labels):
+    from nbformat import v4
+
+    return v4.new_code_cell(source, metadata={"tags": list(labels)})
+
+
+def test_a_difference_is_found():
+    """In each kind of cell: the code as it is, and with one word changed."""
+    cases = [
+        ("", parts.nms, "first", "left", []),
+        ("", metric.precision_recall, "right", "wrong", []),
+        ("keras", keras_parts.clip, "maximum", "minimum", ["keras"]),
+        ("torch", torch_parts.clip, "maximum", "minimum", ["torch"]),
+        ("torch", torch_net.Detector, "stride=2", "stride=1", ["torch"]),
+        ("torch", torch_parts.clip, "maximum", "minimum", []),
+    ]
+    for library, thing, old, new, labels in cases:
+        source = inspect.getsource(thing)
+        if library:
+            source = source.replace("def clip", f"def {library}_clip").replace("parts.", "")
+        same = shown([cell(source, *labels)])
+        other = shown([cell(source.replace(old, new), *labels)])
+        assert (
+            [row[:2] for row in same] == [row[:2] for row in other] == [(library, thing.__name__)]
+        )
+        assert same[0][2] == PACKAGE[library][thing.__name__] != other[0][2], thing
+    assert shown([cell("SIDE, STRIDE = 96, 4")]) == [("", "SIDE", "96"), ("", "STRIDE", "4")]
+    assert PACKAGE[""]["SIDE"] == "96" and PACKAGE[""]["STRIDE"] == "4"
