@@ -90,7 +90,7 @@ def heads(model, features, boxes):
     return model.classes(hidden), model.corrections(hidden)
 
 
-def propose(objectness, codes):
+def propose(objectness, codes, nms=nms):
     """The most promising boxes (b, r, 4), and which of them are proposals at all."""
     scores, rows = ops.top_k(objectness, parts.CANDIDATES)
     anchors = ops.take(constant(parts.ANCHORS, codes), rows, axis=0)
@@ -140,7 +140,7 @@ def losses(model, outputs, x):
     return ops.stack([*first, average(error, use, use), average(miss, found, use)])
 
 
-def answers(boxes, able, logits, codes):
+def answers(boxes, able, logits, codes, nms=nms):
     """Boxes (b, r, 4), classes (b, r) and scores (b, r): 0 where another box says the same."""
     probs = ops.softmax(logits, -1)[..., :10]
     scores, classes = ops.max(probs, -1), ops.argmax(probs, -1)
@@ -151,11 +151,11 @@ def answers(boxes, able, logits, codes):
     return boxes, classes, ops.where(keep, scores, 0.0)
 
 
-def detect(model, images):
+def detect(model, images, nms=nms):
     with keras.src.backend.torch.core.torch.no_grad():
         features, objectness, codes = model(images, training=False)
-        boxes, able = propose(objectness, codes)
-        return answers(boxes, able, *heads(model, features, boxes))
+        boxes, able = propose(objectness, codes, nms)
+        return answers(boxes, able, *heads(model, features, boxes), nms)
 
 
 class Batches(keras.utils.PyDataset):

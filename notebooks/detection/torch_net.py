@@ -62,7 +62,7 @@ class Detector(nn.Module):
         seen = self.window(features)
         objectness = self.objectness(seen).movedim(1, -1)
         codes = self.moves(seen).movedim(1, -1)
-        b = len(images)
+        b = images.shape[0]
         return features.movedim(1, -1), objectness.reshape(b, -1), codes.reshape(b, -1, 4)
 
 
@@ -72,7 +72,7 @@ def heads(model, features, boxes):
     return model.classes(hidden), model.corrections(hidden)
 
 
-def propose(objectness, codes):
+def propose(objectness, codes, nms=nms):
     """The most promising boxes (b, r, 4), and which of them are proposals at all."""
     scores, rows = torch.topk(objectness, parts.CANDIDATES)
     anchors = constant(parts.ANCHORS, codes)[rows]
@@ -122,7 +122,7 @@ def losses(model, outputs, x):
     return torch.stack([*first, average(error, use, use), average(miss, found, use)])
 
 
-def answers(boxes, able, logits, codes):
+def answers(boxes, able, logits, codes, nms=nms):
     """Boxes (b, r, 4), classes (b, r) and scores (b, r): 0 where another box says the same."""
     probs = torch.softmax(logits, -1)[..., :10]
     scores, classes = probs.max(-1)
@@ -134,10 +134,10 @@ def answers(boxes, able, logits, codes):
 
 
 @torch.no_grad()
-def detect(model, images):
+def detect(model, images, nms=nms):
     features, objectness, codes = model(images)
-    boxes, able = propose(objectness, codes)
-    return answers(boxes, able, *heads(model, features, boxes))
+    boxes, able = propose(objectness, codes, nms)
+    return answers(boxes, able, *heads(model, features, boxes), nms)
 
 
 def train(model, batches, steps):
