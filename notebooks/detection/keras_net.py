@@ -1,9 +1,12 @@
 """The network of chapter 21 in Keras: the detector, its four losses, its answers, its training."""
 
+from functools import partial
+
 import keras
+import numpy as np
 from keras import layers, ops
 
-from detection import parts, plan, scenes
+from detection import parts, plan
 from detection.keras_parts import (
     choose,
     clip,
@@ -18,87 +21,87 @@ from detection.keras_parts import (
     take,
 )
 
-__all__ = ["Batches", "Detector", "answers", "detect", "heads", "losses", "propose", "train"]
+__all__ = [
+    "Detector",
+    "Lesson",
+    "anchor_losses",
+    "answers",
+    "conv",
+    "dense",
+    "detect",
+    "head_losses",
+    "heads",
+    "losses",
+    "propose",
+    "train",
+]
+
+conv = partial(layers.Conv2D, kernel_initializer="he_normal")
+dense = partial(layers.Dense, kernel_initializer="he_normal")
 
 
 class Detector(keras.Model):
-    """Pictures (b, h, w, 1) to features (b, h/4, w/4, c), and for each anchor a score and a code."""
+    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 48), and a score and a code for each anchor."""
 
-    def __init__(self):
+    def __init__(self, read=roi_align):
         super().__init__()
-        small = keras.initializers.RandomNormal(stddev=0.01)
-        cells = parts.SIDE // parts.STRIDE
-
-        def conv(filters, **how):
-            return layers.Conv2D(filters, 3, kernel_initializer="he_normal", **how)
-
+        self.read = read
         self.backbone = keras.Sequential(
             [
-                keras.Input(shape=(parts.SIDE, parts.SIDE, 1)),
-                layers.ZeroPadding2D(1),  # "same" would pad below and right alone
-                conv(16, strides=2),
+                conv(16, 4, strides=2, padding="same"),
                 layers.ReLU(),
-                layers.ZeroPadding2D(1),
-                conv(32, strides=2),
+                conv(32, 4, strides=2, padding="same"),
                 layers.ReLU(),
-                conv(64, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
-                conv(64, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
             ]
         )
         self.window = keras.Sequential(
-            [keras.Input(shape=(cells, cells, 64)), conv(64, padding="same"), layers.ReLU()]
-        )
-        self.objectness = layers.Conv2D(len(parts.SHAPES), 1, kernel_initializer=small)
-        self.moves = layers.Conv2D(4 * len(parts.SHAPES), 1, kernel_initializer=small)
-        self.hidden = keras.Sequential(
             [
-                keras.Input(shape=(None, parts.BINS**2 * 64)),
-                layers.Dense(128, kernel_initializer="he_normal"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
             ]
         )
-        self.classes = layers.Dense(11, kernel_initializer=small)
-        self.corrections = layers.Dense(4, kernel_initializer=small)
-        for layer in (self.objectness, self.moves):
-            layer.build((None, cells, cells, 64))
-        for layer in (self.classes, self.corrections):
-            layer.build((None, 128))
-        self.four = [keras.metrics.Mean(name=name) for name in plan.FOUR]
+        self.objectness = conv(6, 1)
+        self.moves = conv(6 * 4, 1)
+        self.hidden = keras.Sequential(
+            [
+                dense(128),
+                layers.ReLU(),
+            ]
+        )
+        self.classes = dense(11)
+        self.corrections = dense(4)
         self.built = True
+        detect(self, ops.zeros((1, parts.SIDE, parts.SIDE, 1)))  # each layer makes its weights
 
     def call(self, images):
         features = self.backbone(images)
         seen = self.window(features)
-        objectness = self.objectness(seen)
+        scores = self.objectness(seen)
         codes = self.moves(seen)
         b = images.shape[0]
-        return features, ops.reshape(objectness, (b, -1)), ops.reshape(codes, (b, -1, 4))
+        return features, ops.reshape(scores, (b, -1)), ops.reshape(codes, (b, -1, 4))
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        four = losses(self, y_pred, y)
-        for metric, value in zip(self.four, four, strict=True):
-            metric.update_state(value)
-        return ops.sum(four)
+
+def propose(scores, codes, crowded=plan.CROWDED):
+    """The most promising boxes (b, r, 4), and which of them are proposals at all."""
+    scores, rows = ops.top_k(scores, parts.CANDIDATES)
+    anchors = ops.take(constant(parts.ANCHORS, codes), rows, axis=0)
+    boxes = clip(decode(take(codes, rows), anchors))
+    keep = nms(boxes, scores, crowded)
+    scores = ops.where(keep, scores, -np.inf)
+    scores, rows = ops.top_k(scores, parts.PROPOSALS)
+    return take(boxes, rows), scores > -np.inf
 
 
 def heads(model, features, boxes):
     """For each box (b, r, 4): logits of ten digits and of none (b, r, 11), and a code (b, r, 4)."""
-    regions = roi_align(features, boxes)
+    regions = model.read(features, boxes)
     hidden = model.hidden(ops.reshape(regions, (*boxes.shape[:2], -1)))
     return model.classes(hidden), model.corrections(hidden)
-
-
-def propose(objectness, codes, nms=nms):
-    """The most promising boxes (b, r, 4), and which of them are proposals at all."""
-    scores, rows = ops.top_k(objectness, parts.CANDIDATES)
-    anchors = ops.take(constant(parts.ANCHORS, codes), rows, axis=0)
-    boxes = clip(decode(take(codes, rows), anchors))
-    keep = nms(boxes, scores, plan.CROWDED)
-    scores = ops.where(keep, scores, -float("inf"))
-    scores, rows = ops.top_k(scores, parts.PROPOSALS)
-    return take(boxes, rows), scores > -float("inf")
 
 
 def average(values, use, among):
@@ -106,78 +109,96 @@ def average(values, use, among):
     return ops.sum(ops.where(use, values, 0.0)) / ops.sum(ops.cast(among, values.dtype))
 
 
-def losses(model, outputs, x):
-    """Four numbers: is it an object, and where; what is it, and where exactly."""
-    features, objectness, codes = outputs
-    real, boxes = x["classes"] >= 0, x["boxes"]
+def anchor_losses(scores, codes, x):
+    """What the first stage gets wrong: is an anchor at an object, and where is that?"""
     anchors = constant(parts.ANCHORS, codes)
-    luck = x["luck"][:, : len(anchors)], x["luck"][:, len(anchors) :]
-
-    overlap = ops.where(real[:, None], iou(anchors, boxes), -1.0)
+    luck = x["luck"][:, : len(anchors)]
+    real = x["classes"][:, None] >= 0
+    overlap = ops.where(real, iou(anchors, x["boxes"]), -1.0)
     kind, which = match(overlap, *plan.ANCHOR, rescue=True)
-    rows, use = choose(kind, luck[0], *plan.LEARN_ANCHORS)
+    rows, use = choose(kind, luck, *plan.LEARN_ANCHORS)
     found = use & (ops.take_along_axis(kind, rows, 1) == 1)
-    own = take(boxes, ops.take_along_axis(which, rows, 1))
-    logits = ops.take_along_axis(objectness, rows, 1)
-    error = ops.binary_crossentropy(ops.cast(found, logits.dtype), logits, from_logits=True)
-    miss = ops.sum(smooth_l1(take(codes, rows) - encode(own, ops.take(anchors, rows, axis=0))), -1)
-    first = average(error, use, use), average(miss, found, use)
+    scores = ops.take_along_axis(scores, rows, 1)
+    error = ops.binary_crossentropy(ops.cast(found, scores.dtype), scores, from_logits=True)
+    own = take(x["boxes"], ops.take_along_axis(which, rows, 1))
+    goal = encode(own, ops.take(anchors, rows, axis=0))
+    miss = ops.sum(smooth_l1(take(codes, rows) - goal), -1)
+    return average(error, use, use), average(miss, found, use)
 
-    proposals, able = propose(ops.stop_gradient(objectness), ops.stop_gradient(codes))
-    proposals = ops.concatenate([proposals, boxes], 1)
-    able = ops.concatenate([able, real], 1)
-    overlap = ops.where(real[:, None], iou(proposals, boxes), -1.0)
+
+def head_losses(model, features, proposals, able, x):
+    """What the second stage gets wrong: which digit is in a proposal, and where exactly?"""
+    luck = x["luck"][:, len(parts.ANCHORS) :]
+    real = x["classes"][:, None] >= 0
+    proposals = ops.concatenate([proposals, x["boxes"]], 1)
+    able = ops.concatenate([able, real[:, 0]], 1)
+    overlap = ops.where(real, iou(proposals, x["boxes"]), -1.0)
     kind, which = match(overlap, *plan.PROPOSAL)
     kind = ops.where(able, kind, -1)
-    rows, use = choose(kind, luck[1], *plan.LEARN_PROPOSALS)
+    rows, use = choose(kind, luck, *plan.LEARN_PROPOSALS)
     found = use & (ops.take_along_axis(kind, rows, 1) == 1)
     which = ops.take_along_axis(which, rows, 1)
-    proposals, own = take(proposals, rows), take(boxes, which)
-    logits, codes = heads(model, features, proposals)
-    label = ops.where(found, ops.take_along_axis(x["classes"], which, 1), 10)
+    boxes, own = take(proposals, rows), take(x["boxes"], which)
+    logits, codes = heads(model, features, boxes)
+    label = ops.take_along_axis(x["classes"], which, 1)
+    label = ops.where(found, label, 10)
     error = ops.sparse_categorical_crossentropy(label, logits, from_logits=True)
-    miss = ops.sum(smooth_l1(codes - encode(own, proposals)), -1)
-    return ops.stack([*first, average(error, use, use), average(miss, found, use)])
+    miss = ops.sum(smooth_l1(codes - encode(own, boxes)), -1)
+    return average(error, use, use), average(miss, found, use)
 
 
-def answers(boxes, able, logits, codes, nms=nms):
+def losses(model, outputs, x):
+    """The four numbers that training makes small, in the order of `plan.FOUR`."""
+    features, scores, codes = outputs
+    first = anchor_losses(scores, codes, x)
+    proposals, able = propose(ops.stop_gradient(scores), ops.stop_gradient(codes))
+    second = head_losses(model, features, proposals, able, x)
+    return ops.stack([*first, *second])
+
+
+def answers(boxes, able, logits, codes, same=plan.SAME):
     """Boxes (b, r, 4), classes (b, r) and scores (b, r): 0 where another box says the same."""
     probs = ops.softmax(logits, -1)[..., :10]
     scores, classes = ops.max(probs, -1), ops.argmax(probs, -1)
     scores = ops.where(able, scores, 0.0)
     boxes = clip(decode(codes, boxes))
-    far = ops.cast(2 * parts.SIDE * classes[..., None], boxes.dtype)
-    keep = nms(boxes + far, scores, plan.SAME)  # only boxes of one class compete
+    far = 2 * parts.SIDE * ops.cast(classes[..., None], boxes.dtype)
+    keep = nms(boxes + far, scores, same)  # only boxes of one class compete
     return boxes, classes, ops.where(keep, scores, 0.0)
 
 
-def detect(model, images, nms=nms):
-    with keras.src.backend.torch.core.torch.no_grad():
-        features, objectness, codes = model(images, training=False)
-        boxes, able = propose(objectness, codes, nms)
-        return answers(boxes, able, *heads(model, features, boxes), nms)
+def detect(model, images):
+    """Pictures to answers."""
+    features, scores, codes = model(images)
+    boxes, able = propose(scores, codes)
+    logits, codes = heads(model, features, boxes)
+    return answers(boxes, able, logits, codes)
 
 
-class Batches(keras.utils.PyDataset):
-    """The batches of a list, in its order."""
+class Lesson(keras.Model):
+    """A detector, and what it is to learn: the way to put several losses into `fit`."""
 
-    def __init__(self, batches):
+    def __init__(self, detector, note):
         super().__init__()
-        self.batches = batches
+        self.detector, self.note = detector, note
 
-    def __len__(self):
-        return len(self.batches)
+    def call(self, images):
+        return self.detector(images)
 
-    def __getitem__(self, i):
-        x = self.batches[i]
-        return x["images"], {name: x[name] for name in ("boxes", "classes", "luck")}
+    def compute_loss(self, x, y, y_pred, *_, **__):
+        four = losses(self.detector, y_pred, y)
+        self.note(ops.convert_to_numpy(ops.stop_gradient(four)))
+        return ops.sum(four)
 
 
-def train(model, batches, steps):
-    """A step on each of the batches, by `fit`."""
-    warm = int(plan.WARM * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        plan.LR / 25, steps - warm, warmup_target=plan.LR, warmup_steps=warm
+def train(model, batches):
+    """A step on each of the batches. Returns the four losses before each step (steps, 4)."""
+    warm, history = int(plan.WARM * len(batches)), []
+    rate = keras.optimizers.schedules.CosineDecay(
+        plan.LR / 25, len(batches) - warm, warmup_target=plan.LR, warmup_steps=warm
     )
-    model.compile(keras.optimizers.Adam(schedule, epsilon=1e-7))
-    return model.fit(Batches(batches), verbose=0)
+    lesson = Lesson(model, history.append)
+    lesson.compile(keras.optimizers.Adam(rate, epsilon=plan.EPSILON))
+    pairs = ((x["images"], x) for x in batches)
+    lesson.fit(pairs, steps_per_epoch=len(batches), shuffle=False, verbose=0)
+    return np.stack(history)

@@ -1,11 +1,24 @@
-"""The parts of Faster R-CNN in keras.ops, for a batch of pictures: chapter 20 proves each against NumPy."""
+"""The parts of Faster R-CNN in keras.ops, for a batch of pictures, from chapter 20."""
 
 import numpy as np
 from keras import ops
 
 from detection import parts
 
-__all__ = ["choose", "clip", "constant", "decode", "encode", "iou", "match", "nms", "roi_align"]
+__all__ = [
+    "choose",
+    "clip",
+    "constant",
+    "decode",
+    "encode",
+    "iou",
+    "match",
+    "nms",
+    "roi_align",
+    "roi_pool",
+    "smooth_l1",
+    "take",
+]
 
 
 def constant(values, like):
@@ -68,19 +81,24 @@ def match(overlap, low, high, rescue=False):
     return kind, which
 
 
+def rank(values):
+    """The rows in the order of their values, the largest first; of equal ones, the first."""
+    return ops.argsort(-values)
+
+
 def choose(kind, luck, count, objects):
     key = ops.where(kind == 1, luck, -1.0)
-    last = ops.top_k(key, objects)[0][..., -1:]
-    lucky = (kind == 1) & (key >= last)
+    place = ops.argsort(rank(key))
+    lucky = (kind == 1) & (place < objects)
     key = ops.where(kind == 0, luck, -1.0)
-    key = ops.where(lucky, 1 + luck, key)
-    key, rows = ops.top_k(key, count)
-    return rows, key >= 0
+    key = ops.where(lucky, 2 + luck, key)
+    rows = rank(key)[..., :count]
+    return rows, ops.take_along_axis(key, rows, -1) >= 0
 
 
 def nms(boxes, scores, threshold):
     """Which of (..., n, 4) stay, all pictures at once: a fixed point in place of a list."""
-    order = ops.argsort(-scores)
+    order = rank(scores)
     boxes = take(boxes, order)
     over = ops.triu(iou(boxes, boxes) > threshold, 1)
     keep, before = ops.ones_like(order, dtype="bool"), ops.zeros_like(order, dtype="bool")
@@ -111,6 +129,34 @@ def roi_align(features, boxes, bins=parts.BINS, samples=parts.SAMPLES, stride=pa
     columns = hats(left, right, w, bins, samples)
     across = ops.einsum("brph,bhwc->brpwc", rows, features)
     return ops.einsum("brqw,brpwc->brpqc", columns, across)
+
+
+def cells(low, high, count, bins):
+    """The features of each bin along one side, the last one repeated: (..., bins, most)."""
+    size = ops.maximum(high - low, 1)[..., None]
+    i = ops.arange(bins)
+    first = low[..., None] + i * size // bins
+    last = low[..., None] + ((i + 1) * size - 1) // bins
+    most = int(ops.max(last - first)) + 1
+    cell = first[..., None] + ops.arange(most)
+    cell = ops.minimum(cell, last[..., None])
+    return ops.clip(cell, 0, count - 1)
+
+
+def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
+    """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
+    b, h, w, c = features.shape
+    corners = ops.cast(ops.floor(boxes / stride + 0.5), "int32")
+    left, top, right, bottom = ops.unstack(corners, axis=-1)
+    rows = cells(top, bottom, h, bins)
+    columns = cells(left, right, w, bins)
+    picture = ops.arange(b)
+    rows = rows + h * picture[:, None, None, None]
+    across = ops.reshape(features, (b * h, w, c))
+    across = ops.max(ops.take(across, rows, axis=0), 3)
+    columns = ops.reshape(columns, (b, -1, 1, bins * columns.shape[-1], 1))
+    found = ops.take_along_axis(across, columns, 3)
+    return ops.max(ops.reshape(found, (*found.shape[:3], bins, -1, c)), 4)
 
 
 def smooth_l1(difference):

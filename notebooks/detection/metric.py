@@ -18,20 +18,21 @@ def hits(found, scores, truth, threshold):
 
 
 def precision_recall(hit, scores, objects):
-    """After each answer, the best first: the part that hit, and the part of the objects found."""
+    """Down to each score: the part of the answers that hit, and the part of the objects found."""
     order = np.argsort(-scores, kind="stable")
-    right = np.cumsum(hit[order])
-    return right / np.arange(1, len(hit) + 1), right / objects
+    last = np.diff(scores[order], append=np.nan) != 0  # no score separates those that are equal
+    right, so_far = np.cumsum(hit[order])[last], np.arange(1, len(hit) + 1)[last]
+    return right / so_far, right / objects
 
 
 def average_precision(precision, recall):
-    """The area below the curve, where a precision counts for all recalls that it is reached with."""
+    """The area below the curve, each precision raised to the best of any higher recall."""
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0) * best))
 
 
 def mean_average_precision(answers, truths, threshold=0.5):
-    """Over the classes. Lists of one (boxes, classes, scores) and one (boxes, classes) a picture."""
+    """The mean over the classes. A picture has (boxes, classes, scores), and (boxes, classes)."""
     values = []
     for c in sorted({int(k) for _, classes in truths for k in classes}):
         hit, score, objects = [], [], 0
@@ -42,4 +43,6 @@ def mean_average_precision(answers, truths, threshold=0.5):
             objects += int((kinds == c).sum())
         curve = precision_recall(np.concatenate(hit), np.concatenate(score), objects)
         values.append(average_precision(*curve))
+    if not values:
+        raise ValueError("No picture has an object, so nothing is to be found: give one that has.")
     return float(np.mean(values))

@@ -7,8 +7,8 @@ import numpy as np
 
 __all__ = [
     "ANCHORS",
-    "clip",
     "choose",
+    "clip",
     "decode",
     "encode",
     "grid",
@@ -52,7 +52,7 @@ ANCHORS = grid(SIDE, STRIDE, SHAPES)
 
 
 def encode(boxes, anchors):
-    """How to get from anchors to boxes: shift as a part of the anchor's size, growth as a logarithm."""
+    """From anchors to boxes: the shift as a part of the anchor's size, the growth's logarithm."""
     size = anchors[..., 2:] - anchors[..., :2]
     shift = (boxes[..., 2:] + boxes[..., :2] - anchors[..., 2:] - anchors[..., :2]) / 2 / size
     growth = np.log((boxes[..., 2:] - boxes[..., :2]) / size)
@@ -77,8 +77,9 @@ def clip(boxes, side=SIDE):
 def match(overlap, low, high, rescue=False):
     """What each row of an overlap (n, m) with m objects should say, and which object is its own.
 
-    1: an object (overlap at least `high`), 0: background (below `low`), -1: neither, don't ask. With
-    `rescue`, the rows that overlap an object most are its own, however little that is.
+    1: an object (overlap at least `high`), 0: background (below `low`), -1: neither, don't ask.
+    With `rescue`, a row that no other beats at an object is of kind 1, too, however little it
+    overlaps it. Its own object is still the one that it overlaps most.
     """
     best, which = overlap.max(1), overlap.argmax(1)
     kind = np.where(best >= high, 1, np.where(best < low, 0, -1))
@@ -94,16 +95,16 @@ def choose(kind, luck, count, objects):
     Returns the rows, and which of them are to be used: there may be too few.
     """
     lucky = np.flatnonzero(kind == 1)
-    lucky = lucky[np.argsort(-luck[lucky])][:objects]
+    lucky = lucky[np.argsort(-luck[lucky], kind="stable")][:objects]
     others = np.flatnonzero(kind == 0)
-    others = others[np.argsort(-luck[others])][: count - len(lucky)]
+    others = others[np.argsort(-luck[others], kind="stable")][: count - len(lucky)]
     rows = np.concatenate([lucky, others])
     use = np.arange(count) < len(rows)
     return np.resize(rows, count), use
 
 
 def nms(boxes, scores, threshold):
-    """Which boxes (n, 4) stay: the best one, then the best of those that don't overlap it, and on."""
+    """Which boxes (n, 4) stay: the best one, then the best that doesn't overlap it, and on."""
     keep, left = np.zeros(len(boxes), bool), np.argsort(-scores, kind="stable")
     while len(left):
         first, left = left[0], left[1:]
@@ -135,7 +136,10 @@ def roi_align(features, box, bins=BINS, samples=SAMPLES, stride=STRIDE):
 
 
 def roi_pool(features, box, bins=BINS, stride=STRIDE):
-    """The older way: the box rounded to whole features, whole features in each bin, their maximum."""
+    """The older way: the box rounded to whole features, and the largest feature of each bin.
+
+    The box must lie inside the picture.
+    """
     h, w, c = features.shape
     left, top, right, bottom = np.floor(box / stride + 0.5).astype(int)
     out = np.zeros((bins, bins, c))

@@ -1,12 +1,12 @@
-"""Scenes: one to five digits of different sizes on a canvas with clutter. Chapter 20 writes them."""
+"""Scenes: one to five digits of different sizes on a canvas with clutter, from chapter 20."""
 
 import numpy as np
 
 from detection import parts
+from detection.parts import SIDE
 
 __all__ = ["MOST", "SIDE", "batch", "make", "scene"]
 
-SIDE = 96  # pixels, the height and the width of a scene
 MOST = 5  # digits in a scene, at most
 CLUTTER = 8  # scraps of ink that are no digits
 SCRAP = 9  # pixels, the side of a scrap
@@ -63,6 +63,8 @@ def make(seed, count, digits, labels):
     Where a scene has fewer digits, the rest of its rows have the class -1 and a box of one pixel: a
     box, so that no formula divides by zero.
     """
+    if digits.dtype != "uint8" or digits.shape[1:] != (28, 28):
+        raise ValueError("digits must be bytes from 0 to 255, (n, 28, 28), as load_mnist has them.")
     rng = np.random.default_rng(seed)
     pictures = np.zeros((count, SIDE, SIDE), "uint8")
     boxes = np.tile([0.0, 0.0, 1.0, 1.0], (count, MOST, 1))
@@ -74,10 +76,10 @@ def make(seed, count, digits, labels):
 
 
 def batch(scenes, rows, rng, dtype="float32"):
-    """What one step of training needs, channels last: the scenes in `rows`, and numbers drawn at random.
+    """What one step of training needs, channels last: the scenes in `rows`, and random numbers.
 
-    The random numbers decide which anchors and which proposals a step learns from. They are an input
-    like any other: two frameworks that are given the same ones choose alike.
+    These decide which anchors and which proposals a step learns from. They are an input like any
+    other: two frameworks that are given the same ones choose alike.
     """
     pictures, boxes, classes = (part[rows] for part in scenes)
     n = len(parts.ANCHORS), parts.PROPOSALS + MOST

@@ -1,11 +1,25 @@
-"""The parts of Faster R-CNN in PyTorch, for a batch of pictures: chapter 20 proves each against NumPy."""
+"""The parts of Faster R-CNN in PyTorch, for a batch of pictures, from chapter 20."""
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from detection import parts
 
-__all__ = ["choose", "clip", "constant", "decode", "encode", "iou", "match", "nms", "roi_align"]
+__all__ = [
+    "choose",
+    "clip",
+    "constant",
+    "decode",
+    "encode",
+    "iou",
+    "match",
+    "nms",
+    "roi_align",
+    "roi_pool",
+    "smooth_l1",
+    "take",
+]
 
 
 def constant(values, like):
@@ -68,19 +82,24 @@ def match(overlap, low, high, rescue=False):
     return kind, which
 
 
+def rank(values):
+    """The rows in the order of their values, the largest first; of equal ones, the first."""
+    return torch.argsort(-values, stable=True)
+
+
 def choose(kind, luck, count, objects):
     key = torch.where(kind == 1, luck, -1.0)
-    last = torch.topk(key, objects).values[..., -1:]
-    lucky = (kind == 1) & (key >= last)
+    place = torch.argsort(rank(key), stable=True)
+    lucky = (kind == 1) & (place < objects)
     key = torch.where(kind == 0, luck, -1.0)
-    key = torch.where(lucky, 1 + luck, key)
-    key, rows = torch.topk(key, count)
-    return rows, key >= 0
+    key = torch.where(lucky, 2 + luck, key)
+    rows = rank(key)[..., :count]
+    return rows, torch.take_along_dim(key, rows, -1) >= 0
 
 
 def nms(boxes, scores, threshold):
     """Which of (..., n, 4) stay, all pictures at once: a fixed point in place of a list."""
-    order = torch.argsort(scores, descending=True, stable=True)
+    order = rank(scores)
     boxes = take(boxes, order)
     over = torch.triu(iou(boxes, boxes) > threshold, 1)
     keep, before = torch.ones_like(order, dtype=torch.bool), None
@@ -92,10 +111,10 @@ def nms(boxes, scores, threshold):
 def hats(low, high, cells, bins, samples):
     """How much of each cell each bin reads, along one side: (..., bins, cells)."""
     n = bins * samples
-    steps = constant((torch.arange(n) + 0.5) / n, low)
+    steps = constant((np.arange(n) + 0.5) / n, low)
     place = low[..., None] + steps * (high - low)[..., None] - 0.5
     place = torch.clamp(place, 0, cells - 1)
-    cell = constant(torch.arange(cells), low)
+    cell = constant(np.arange(cells), low)
     hat = torch.clamp(1 - torch.abs(place[..., None] - cell), min=0)
     return hat.unflatten(-2, (bins, samples)).mean(-2)
 
@@ -108,6 +127,34 @@ def roi_align(features, boxes, bins=parts.BINS, samples=parts.SAMPLES, stride=pa
     columns = hats(left, right, w, bins, samples)
     across = torch.einsum("brph,bhwc->brpwc", rows, features)
     return torch.einsum("brqw,brpwc->brpqc", columns, across)
+
+
+def cells(low, high, count, bins):
+    """The features of each bin along one side, the last one repeated: (..., bins, most)."""
+    size = torch.clamp(high - low, min=1)[..., None]
+    i = torch.arange(bins, device=low.device)
+    first = low[..., None] + i * size // bins
+    last = low[..., None] + ((i + 1) * size - 1) // bins
+    most = int((last - first).max()) + 1
+    cell = first[..., None] + torch.arange(most, device=low.device)
+    cell = torch.minimum(cell, last[..., None])
+    return torch.clamp(cell, 0, count - 1)
+
+
+def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
+    """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
+    b, h, w, c = features.shape
+    corners = torch.floor(boxes / stride + 0.5).long()
+    left, top, right, bottom = corners.unbind(-1)
+    rows = cells(top, bottom, h, bins)
+    columns = cells(left, right, w, bins)
+    picture = torch.arange(b, device=boxes.device)
+    rows = rows + h * picture[:, None, None, None]
+    across = features.reshape(b * h, w, c)
+    across = across[rows].amax(3)
+    columns = columns.reshape(b, -1, 1, bins * columns.shape[-1], 1)
+    found = torch.take_along_dim(across, columns, 3)
+    return found.reshape(*found.shape[:3], bins, -1, c).amax(4)
 
 
 def smooth_l1(difference):
