@@ -76,7 +76,7 @@ class Detector(nn.Module):
         seen = self.window(features)
         scores = self.objectness(seen).movedim(1, -1)
         codes = self.moves(seen).movedim(1, -1)
-        b, features = len(images), features.movedim(1, -1)
+        b, features = images.shape[0], features.movedim(1, -1)
         return features, scores.reshape(b, -1), codes.reshape(b, -1, 4)
 
 
