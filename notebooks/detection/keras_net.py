@@ -1,4 +1,4 @@
-"""The network of chapter 21 in Keras: the detector, its four losses, its answers, its training."""
+"""The network of chapter 21 in Keras: detector, four losses, answers, training."""
 
 from functools import partial
 
@@ -41,28 +41,26 @@ dense = partial(layers.Dense, kernel_initializer="he_normal")
 
 
 class Detector(keras.Model):
-    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 64), and a score and a code for each anchor."""
+    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 48), and anchors' scores and codes."""
 
     def __init__(self, read=roi_align):
         super().__init__()
         self.read = read
         self.backbone = keras.Sequential(
             [
-                layers.ZeroPadding2D(1),
-                conv(16, 3, strides=2),
+                conv(16, 4, strides=2, padding="same"),
                 layers.ReLU(),
-                layers.ZeroPadding2D(1),
-                conv(32, 3, strides=2),
+                conv(32, 4, strides=2, padding="same"),
                 layers.ReLU(),
-                conv(64, 3, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
-                conv(64, 3, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
             ]
         )
         self.window = keras.Sequential(
             [
-                conv(64, 3, padding="same"),
+                conv(48, 3, padding="same"),
                 layers.ReLU(),
             ]
         )
@@ -90,6 +88,10 @@ class Detector(keras.Model):
 
 def propose(scores, codes, crowded=plan.CROWDED):
     """The most promising boxes (b, r, 4), and which of them are proposals at all."""
+    if scores.shape[1] != len(parts.ANCHORS):
+        raise ValueError(
+            f"The anchors are those of {parts.SIDE} by {parts.SIDE} pixels: cut or pad."
+        )
     scores, rows = ops.top_k(scores, parts.CANDIDATES)
     anchors = ops.take(constant(parts.ANCHORS, codes), rows, axis=0)
     boxes = clip(decode(take(codes, rows), anchors))

@@ -140,15 +140,16 @@ def cells(low, high, count, bins):
     first = low[..., None] + i * size // bins
     last = low[..., None] + ((i + 1) * size - 1) // bins
     most = int(ops.max(last - first)) + 1
-    cell = first[..., None] + ops.arange(most)
-    cell = ops.minimum(cell, last[..., None])
+    step = ops.arange(most)
+    cell = ops.minimum(first[..., None] + step, last[..., None])
     return ops.clip(cell, 0, count - 1)
 
 
 def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
     """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
     b, h, w, c = features.shape
-    corners = ops.cast(ops.floor(boxes / stride + 0.5), "int32")
+    corners = ops.floor(boxes / stride + 0.5)
+    corners = ops.cast(corners, "int32")
     left, top, right, bottom = ops.unstack(corners, axis=-1)
     rows = cells(top, bottom, h, bins)
     columns = cells(left, right, w, bins)
@@ -156,9 +157,11 @@ def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
     rows = rows + h * picture[:, None, None, None]
     across = ops.reshape(features, (b * h, w, c))
     across = ops.max(ops.take(across, rows, axis=0), 3)
-    columns = ops.reshape(columns, (b, -1, 1, bins * columns.shape[-1], 1))
+    n = bins * columns.shape[-1]
+    columns = ops.reshape(columns, (b, -1, 1, n, 1))
     found = ops.take_along_axis(across, columns, 3)
-    return ops.max(ops.reshape(found, (*found.shape[:3], bins, -1, c)), 4)
+    shape = b, -1, bins, bins, n // bins, c
+    return ops.max(ops.reshape(found, shape), 4)
 
 
 def smooth_l1(difference):

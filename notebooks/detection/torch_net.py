@@ -1,4 +1,4 @@
-"""The network of chapter 21 in PyTorch: the detector, its four losses, its answers, its training."""
+"""The network of chapter 21 in PyTorch: detector, four losses, answers, training."""
 
 import torch
 from torch import nn
@@ -41,31 +41,29 @@ def start(layer):
 
 
 class Detector(nn.Module):
-    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 64), and a score and a code for each anchor."""
+    """Pictures (b, h, w, 1) to features (b, h/4, w/4, 48), and anchors' scores and codes."""
 
     def __init__(self, read=roi_align):
         super().__init__()
         self.read = read
         self.backbone = nn.Sequential(
-            nn.ZeroPad2d(1),
-            nn.Conv2d(1, 16, 3, stride=2),
+            nn.Conv2d(1, 16, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.ZeroPad2d(1),
-            nn.Conv2d(16, 32, 3, stride=2),
+            nn.Conv2d(16, 32, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.Conv2d(32, 64, 3, padding="same"),
+            nn.Conv2d(32, 48, 3, padding="same"),
             nn.ReLU(),
-            nn.Conv2d(64, 64, 3, padding="same"),
+            nn.Conv2d(48, 48, 3, padding="same"),
             nn.ReLU(),
         )
         self.window = nn.Sequential(
-            nn.Conv2d(64, 64, 3, padding="same"),
+            nn.Conv2d(48, 48, 3, padding="same"),
             nn.ReLU(),
         )
-        self.objectness = nn.Conv2d(64, 6, 1)
-        self.moves = nn.Conv2d(64, 6 * 4, 1)
+        self.objectness = nn.Conv2d(48, 6, 1)
+        self.moves = nn.Conv2d(48, 6 * 4, 1)
         self.hidden = nn.Sequential(
-            nn.Linear(parts.BINS**2 * 64, 128),
+            nn.Linear(parts.BINS**2 * 48, 128),
             nn.ReLU(),
         )
         self.classes = nn.Linear(128, 11)
@@ -78,12 +76,16 @@ class Detector(nn.Module):
         seen = self.window(features)
         scores = self.objectness(seen).movedim(1, -1)
         codes = self.moves(seen).movedim(1, -1)
-        b, features = len(images), features.movedim(1, -1)
+        b, features = images.shape[0], features.movedim(1, -1)
         return features, scores.reshape(b, -1), codes.reshape(b, -1, 4)
 
 
 def propose(scores, codes, crowded=plan.CROWDED):
     """The most promising boxes (b, r, 4), and which of them are proposals at all."""
+    if scores.shape[1] != len(parts.ANCHORS):
+        raise ValueError(
+            f"The anchors are those of {parts.SIDE} by {parts.SIDE} pixels: cut or pad."
+        )
     scores, rows = torch.topk(scores, parts.CANDIDATES)
     anchors = constant(parts.ANCHORS, codes)[rows]
     boxes = clip(decode(take(codes, rows), anchors))

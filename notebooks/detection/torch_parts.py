@@ -141,15 +141,16 @@ def cells(low, high, count, bins):
     first = low[..., None] + i * size // bins
     last = low[..., None] + ((i + 1) * size - 1) // bins
     most = int((last - first).max()) + 1
-    cell = first[..., None] + torch.arange(most, device=low.device)
-    cell = torch.minimum(cell, last[..., None])
+    step = torch.arange(most, device=low.device)
+    cell = torch.minimum(first[..., None] + step, last[..., None])
     return torch.clamp(cell, 0, count - 1)
 
 
 def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
     """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
     b, h, w, c = features.shape
-    corners = torch.floor(boxes / stride + 0.5).long()
+    corners = torch.floor(boxes / stride + 0.5)
+    corners = corners.long()
     left, top, right, bottom = corners.unbind(-1)
     rows = cells(top, bottom, h, bins)
     columns = cells(left, right, w, bins)
@@ -157,9 +158,11 @@ def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
     rows = rows + h * picture[:, None, None, None]
     across = features.reshape(b * h, w, c)
     across = across[rows].amax(3)
-    columns = columns.reshape(b, -1, 1, bins * columns.shape[-1], 1)
+    n = bins * columns.shape[-1]
+    columns = columns.reshape(b, -1, 1, n, 1)
     found = torch.take_along_dim(across, columns, 3)
-    return found.reshape(*found.shape[:3], bins, -1, c).amax(4)
+    shape = b, -1, bins, bins, n // bins, c
+    return found.reshape(shape).amax(4)
 
 
 def smooth_l1(difference):
