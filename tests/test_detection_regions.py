@@ -158,6 +158,28 @@ def test_pooled_regions_are_pytorchs_adaptive_pooling_of_rounded_boxes(boxes, se
         equal(regions(library, features, boxes, "roi_pool", bins=bins), wanted)
 
 
+def test_pooled_regions_hand_their_gradient_to_the_largest():
+    """As PyTorch's pooling does, where no two features are equal; and alike where many are 0."""
+    boxes = np.array([[[3.0, 5, 60, 70], [10, 10, 30, 44]], [[0, 0, 96, 96], [50, 20, 52, 23]]])
+    weights = torch.tensor(picture(7, b=2, h=2, w=25).reshape(2, 2, 5, 5, 3))
+    for floor in (-1, 0):
+        features = picture(8, h=24, w=24).clip(floor)
+        found = []
+        for module in (keras_parts, torch_parts):
+            x = torch.tensor(features, requires_grad=True)
+            (module.roi_pool(x, torch.tensor(boxes)) * weights).sum().backward()
+            found.append(x.grad)
+        assert torch.equal(*found)
+        if floor == -1:
+            x = torch.tensor(features, requires_grad=True)
+            for b, r in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                left, top, right, bottom = np.floor(boxes[b, r] / 4 + 0.5).astype(int)
+                part = x[b, top : max(bottom, top + 1), left : max(right, left + 1)]
+                read = F.adaptive_max_pool2d(part.movedim(-1, 0), 5).movedim(0, -1)
+                (read * weights[b, r]).sum().backward()
+            assert (x.grad - found[0]).abs().max() < 1e-14  # sums of a few numbers below 1
+
+
 # ---- the metric ----
 
 
