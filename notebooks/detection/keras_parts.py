@@ -28,7 +28,8 @@ def constant(values, like):
 
 def take(values, rows):
     """Rows (..., k) of values (..., n, d): (..., k, d)."""
-    return ops.take_along_axis(values, rows[..., None], -2)
+    rows = rows[..., None]
+    return ops.take_along_axis(values, rows, -2)
 
 
 def area(boxes):
@@ -48,8 +49,10 @@ def iou(a, b):
 def encode(boxes, anchors):
     size = anchors[..., 2:] - anchors[..., :2]
     shift = boxes[..., 2:] + boxes[..., :2]
-    shift = (shift - anchors[..., 2:] - anchors[..., :2]) / 2 / size
-    growth = ops.log((boxes[..., 2:] - boxes[..., :2]) / size)
+    shift = shift - anchors[..., 2:] - anchors[..., :2]
+    shift = shift / 2 / size
+    growth = (boxes[..., 2:] - boxes[..., :2]) / size
+    growth = ops.log(growth)
     codes = ops.concatenate([shift, growth], -1)
     return codes / constant(parts.CODE, codes)
 
@@ -103,30 +106,36 @@ def nms(boxes, scores, threshold):
     """Which of (..., n, 4) stay, all pictures at once: a fixed point in place of a list."""
     order = rank(scores)
     boxes = take(boxes, order)
-    over = ops.triu(iou(boxes, boxes) > threshold, 1)
+    over = iou(boxes, boxes) > threshold
+    over = ops.triu(over, 1)
     keep = ops.ones_like(order, dtype="bool")
     before = ops.zeros_like(order, dtype="bool")
     while ops.any(keep != before):
         better = over & keep[..., None]
         keep, before = ~ops.any(better, -2), keep
-    return ops.take_along_axis(keep, ops.argsort(order), -1)
+    back = ops.argsort(order)
+    return ops.take_along_axis(keep, back, -1)
 
 
 def hats(low, high, cells, bins, samples):
     """How much of each cell each bin reads, along one side: (..., bins, cells)."""
     n = bins * samples
     steps = constant((np.arange(n) + 0.5) / n, low)
-    place = low[..., None] + steps * (high - low)[..., None] - 0.5
+    size = (high - low)[..., None]
+    place = low[..., None] + steps * size - 0.5
     place = ops.clip(place, 0, cells - 1)
     cell = constant(np.arange(cells), low)
-    hat = ops.maximum(1 - ops.abs(place[..., None] - cell), 0)
-    return ops.mean(ops.reshape(hat, (*low.shape, bins, samples, cells)), -2)
+    hat = 1 - ops.abs(place[..., None] - cell)
+    hat = ops.maximum(hat, 0)
+    shape = *low.shape, bins, samples, cells
+    return ops.mean(ops.reshape(hat, shape), -2)
 
 
 def roi_align(features, boxes, bins=parts.BINS, samples=parts.SAMPLES, stride=parts.STRIDE):
     """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
     h, w = features.shape[1:3]
-    left, top, right, bottom = ops.unstack(boxes / stride, axis=-1)
+    boxes = boxes / stride
+    left, top, right, bottom = ops.unstack(boxes, axis=-1)
     rows = hats(top, bottom, h, bins, samples)
     columns = hats(left, right, w, bins, samples)
     across = ops.einsum("brph,bhwc->brpwc", rows, features)

@@ -29,7 +29,8 @@ def constant(values, like):
 
 def take(values, rows):
     """Rows (..., k) of values (..., n, d): (..., k, d)."""
-    return torch.take_along_dim(values, rows[..., None], -2)
+    rows = rows[..., None]
+    return torch.take_along_dim(values, rows, -2)
 
 
 def area(boxes):
@@ -49,8 +50,10 @@ def iou(a, b):
 def encode(boxes, anchors):
     size = anchors[..., 2:] - anchors[..., :2]
     shift = boxes[..., 2:] + boxes[..., :2]
-    shift = (shift - anchors[..., 2:] - anchors[..., :2]) / 2 / size
-    growth = torch.log((boxes[..., 2:] - boxes[..., :2]) / size)
+    shift = shift - anchors[..., 2:] - anchors[..., :2]
+    shift = shift / 2 / size
+    growth = (boxes[..., 2:] - boxes[..., :2]) / size
+    growth = torch.log(growth)
     codes = torch.cat([shift, growth], -1)
     return codes / constant(parts.CODE, codes)
 
@@ -104,30 +107,36 @@ def nms(boxes, scores, threshold):
     """Which of (..., n, 4) stay, all pictures at once: a fixed point in place of a list."""
     order = rank(scores)
     boxes = take(boxes, order)
-    over = torch.triu(iou(boxes, boxes) > threshold, 1)
+    over = iou(boxes, boxes) > threshold
+    over = torch.triu(over, 1)
     keep = torch.ones_like(order, dtype=torch.bool)
     before = torch.zeros_like(order, dtype=torch.bool)
     while (keep != before).any():
         better = over & keep[..., None]
         keep, before = ~better.any(-2), keep
-    return torch.take_along_dim(keep, torch.argsort(order), -1)
+    back = torch.argsort(order)
+    return torch.take_along_dim(keep, back, -1)
 
 
 def hats(low, high, cells, bins, samples):
     """How much of each cell each bin reads, along one side: (..., bins, cells)."""
     n = bins * samples
     steps = constant((np.arange(n) + 0.5) / n, low)
-    place = low[..., None] + steps * (high - low)[..., None] - 0.5
+    size = (high - low)[..., None]
+    place = low[..., None] + steps * size - 0.5
     place = torch.clamp(place, 0, cells - 1)
     cell = constant(np.arange(cells), low)
-    hat = torch.clamp(1 - torch.abs(place[..., None] - cell), min=0)
-    return hat.unflatten(-2, (bins, samples)).mean(-2)
+    hat = 1 - torch.abs(place[..., None] - cell)
+    hat = torch.clamp(hat, min=0)
+    shape = *low.shape, bins, samples, cells
+    return hat.reshape(shape).mean(-2)
 
 
 def roi_align(features, boxes, bins=parts.BINS, samples=parts.SAMPLES, stride=parts.STRIDE):
     """Features (b, h, w, c) and boxes (b, r, 4) to (b, r, bins, bins, c)."""
     h, w = features.shape[1:3]
-    left, top, right, bottom = (boxes / stride).unbind(-1)
+    boxes = boxes / stride
+    left, top, right, bottom = boxes.unbind(-1)
     rows = hats(top, bottom, h, bins, samples)
     columns = hats(left, right, w, bins, samples)
     across = torch.einsum("brph,bhwc->brpwc", rows, features)
@@ -167,4 +176,5 @@ def roi_pool(features, boxes, bins=parts.BINS, stride=parts.STRIDE):
 
 def smooth_l1(difference):
     """Half the square up to 1, the distance less a half beyond: Huber's loss."""
-    return F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none")
+    zero = torch.zeros_like(difference)
+    return F.smooth_l1_loss(difference, zero, reduction="none")
