@@ -82,8 +82,9 @@ class Detector(keras.Model):
         seen = self.window(features)
         scores = self.objectness(seen)
         codes = self.moves(seen)
-        b = images.shape[0]
-        return features, ops.reshape(scores, (b, -1)), ops.reshape(codes, (b, -1, 4))
+        scores = ops.reshape(scores, (images.shape[0], -1))
+        codes = ops.reshape(codes, (*scores.shape, 4))
+        return features, scores, codes
 
 
 def propose(scores, codes, crowded=plan.CROWDED):
@@ -93,7 +94,8 @@ def propose(scores, codes, crowded=plan.CROWDED):
             f"The anchors are those of {parts.SIDE} by {parts.SIDE} pixels: cut or pad."
         )
     scores, rows = ops.top_k(scores, parts.CANDIDATES)
-    anchors = ops.take(constant(parts.ANCHORS, codes), rows, axis=0)
+    anchors = constant(parts.ANCHORS, codes)
+    anchors = ops.take(anchors, rows, axis=0)
     boxes = clip(decode(take(codes, rows), anchors))
     keep = nms(boxes, scores, crowded)
     scores = ops.where(keep, scores, -np.inf)
@@ -104,13 +106,15 @@ def propose(scores, codes, crowded=plan.CROWDED):
 def heads(model, features, boxes):
     """For each box (b, r, 4): logits of ten digits and of none (b, r, 11), and a code (b, r, 4)."""
     regions = model.read(features, boxes)
-    hidden = model.hidden(ops.reshape(regions, (*boxes.shape[:2], -1)))
+    regions = ops.reshape(regions, (*boxes.shape[:2], -1))
+    hidden = model.hidden(regions)
     return model.classes(hidden), model.corrections(hidden)
 
 
 def average(values, use, among):
     """The sum of the values in use, divided by how many there are among which they were chosen."""
-    return ops.sum(ops.where(use, values, 0.0)) / ops.sum(ops.cast(among, values.dtype))
+    total = ops.sum(ops.where(use, values, 0.0))
+    return total / ops.sum(among)
 
 
 def anchor_losses(scores, codes, x):
@@ -122,41 +126,47 @@ def anchor_losses(scores, codes, x):
     kind, which = match(overlap, *plan.ANCHOR, rescue=True)
     rows, use = choose(kind, luck, *plan.LEARN_ANCHORS)
     found = use & (ops.take_along_axis(kind, rows, 1) == 1)
+    own = ops.take_along_axis(which, rows, 1)
+    anchors = ops.take(anchors, rows, axis=0)
+    goal = encode(take(x["boxes"], own), anchors)
     scores = ops.take_along_axis(scores, rows, 1)
     error = ops.binary_crossentropy(ops.cast(found, scores.dtype), scores, from_logits=True)
-    own = take(x["boxes"], ops.take_along_axis(which, rows, 1))
-    goal = encode(own, ops.take(anchors, rows, axis=0))
-    miss = ops.sum(smooth_l1(take(codes, rows) - goal), -1)
-    return average(error, use, use), average(miss, found, use)
+    miss = smooth_l1(take(codes, rows) - goal)
+    first = average(error, use, use)
+    return first, average(ops.sum(miss, -1), found, use)
 
 
 def head_losses(model, features, proposals, able, x):
     """What the second stage gets wrong: which digit is in a proposal, and where exactly?"""
     luck = x["luck"][:, len(parts.ANCHORS) :]
     real = x["classes"][:, None] >= 0
-    proposals = ops.concatenate([proposals, x["boxes"]], 1)
+    boxes = ops.concatenate([proposals, x["boxes"]], 1)
     able = ops.concatenate([able, real[:, 0]], 1)
-    overlap = ops.where(real, iou(proposals, x["boxes"]), -1.0)
+    overlap = ops.where(real, iou(boxes, x["boxes"]), -1.0)
     kind, which = match(overlap, *plan.PROPOSAL)
     kind = ops.where(able, kind, -1)
     rows, use = choose(kind, luck, *plan.LEARN_PROPOSALS)
     found = use & (ops.take_along_axis(kind, rows, 1) == 1)
-    which = ops.take_along_axis(which, rows, 1)
-    boxes, own = take(proposals, rows), take(x["boxes"], which)
+    own = ops.take_along_axis(which, rows, 1)
+    boxes = take(boxes, rows)
     logits, codes = heads(model, features, boxes)
-    label = ops.take_along_axis(x["classes"], which, 1)
+    label = ops.take_along_axis(x["classes"], own, 1)
     label = ops.where(found, label, 10)
     error = ops.sparse_categorical_crossentropy(label, logits, from_logits=True)
-    miss = ops.sum(smooth_l1(codes - encode(own, boxes)), -1)
-    return average(error, use, use), average(miss, found, use)
+    goal = encode(take(x["boxes"], own), boxes)
+    miss = ops.sum(smooth_l1(codes - goal), -1)
+    first = average(error, use, use)
+    return first, average(miss, found, use)
 
 
 def losses(model, outputs, x):
     """The four numbers that training makes small, in the order of `plan.FOUR`."""
     features, scores, codes = outputs
     first = anchor_losses(scores, codes, x)
-    proposals, able = propose(ops.stop_gradient(scores), ops.stop_gradient(codes))
-    second = head_losses(model, features, proposals, able, x)
+    scores = ops.stop_gradient(scores)
+    codes = ops.stop_gradient(codes)
+    held = propose(scores, codes)
+    second = head_losses(model, features, *held, x)
     return ops.stack([*first, *second])
 
 
@@ -167,7 +177,7 @@ def answers(boxes, able, logits, codes, same=plan.SAME):
     scores = ops.where(able, scores, 0.0)
     boxes = clip(decode(codes, boxes))
     far = 2 * parts.SIDE * ops.cast(classes[..., None], boxes.dtype)
-    keep = nms(boxes + far, scores, same)  # only boxes of one class compete
+    keep = nms(boxes + far, scores, same)
     return boxes, classes, ops.where(keep, scores, 0.0)
 
 

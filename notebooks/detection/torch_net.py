@@ -76,8 +76,9 @@ class Detector(nn.Module):
         seen = self.window(features)
         scores = self.objectness(seen).movedim(1, -1)
         codes = self.moves(seen).movedim(1, -1)
-        b, features = images.shape[0], features.movedim(1, -1)
-        return features, scores.reshape(b, -1), codes.reshape(b, -1, 4)
+        scores = scores.flatten(1)
+        codes = codes.reshape(*scores.shape, 4)
+        return features.movedim(1, -1), scores, codes
 
 
 def propose(scores, codes, crowded=plan.CROWDED):
@@ -87,7 +88,8 @@ def propose(scores, codes, crowded=plan.CROWDED):
             f"The anchors are those of {parts.SIDE} by {parts.SIDE} pixels: cut or pad."
         )
     scores, rows = torch.topk(scores, parts.CANDIDATES)
-    anchors = constant(parts.ANCHORS, codes)[rows]
+    anchors = constant(parts.ANCHORS, codes)
+    anchors = anchors[rows]
     boxes = clip(decode(take(codes, rows), anchors))
     keep = nms(boxes, scores, crowded)
     scores = torch.where(keep, scores, -torch.inf)
@@ -98,13 +100,15 @@ def propose(scores, codes, crowded=plan.CROWDED):
 def heads(model, features, boxes):
     """For each box (b, r, 4): logits of ten digits and of none (b, r, 11), and a code (b, r, 4)."""
     regions = model.read(features, boxes)
-    hidden = model.hidden(regions.flatten(2))
+    regions = regions.flatten(2)
+    hidden = model.hidden(regions)
     return model.classes(hidden), model.corrections(hidden)
 
 
 def average(values, use, among):
     """The sum of the values in use, divided by how many there are among which they were chosen."""
-    return torch.where(use, values, 0.0).sum() / among.sum()
+    total = torch.where(use, values, 0.0).sum()
+    return total / among.sum()
 
 
 def anchor_losses(scores, codes, x):
@@ -116,41 +120,47 @@ def anchor_losses(scores, codes, x):
     kind, which = match(overlap, *plan.ANCHOR, rescue=True)
     rows, use = choose(kind, luck, *plan.LEARN_ANCHORS)
     found = use & (torch.take_along_dim(kind, rows, 1) == 1)
+    own = torch.take_along_dim(which, rows, 1)
+    anchors = anchors[rows]
+    goal = encode(take(x["boxes"], own), anchors)
     scores = torch.take_along_dim(scores, rows, 1)
     error = F.binary_cross_entropy_with_logits(scores, found.to(scores), reduction="none")
-    own = take(x["boxes"], torch.take_along_dim(which, rows, 1))
-    goal = encode(own, anchors[rows])
-    miss = smooth_l1(take(codes, rows) - goal).sum(-1)
-    return average(error, use, use), average(miss, found, use)
+    miss = smooth_l1(take(codes, rows) - goal)
+    first = average(error, use, use)
+    return first, average(miss.sum(-1), found, use)
 
 
 def head_losses(model, features, proposals, able, x):
     """What the second stage gets wrong: which digit is in a proposal, and where exactly?"""
     luck = x["luck"][:, len(parts.ANCHORS) :]
     real = x["classes"][:, None] >= 0
-    proposals = torch.cat([proposals, x["boxes"]], 1)
+    boxes = torch.cat([proposals, x["boxes"]], 1)
     able = torch.cat([able, real[:, 0]], 1)
-    overlap = torch.where(real, iou(proposals, x["boxes"]), -1.0)
+    overlap = torch.where(real, iou(boxes, x["boxes"]), -1.0)
     kind, which = match(overlap, *plan.PROPOSAL)
     kind = torch.where(able, kind, -1)
     rows, use = choose(kind, luck, *plan.LEARN_PROPOSALS)
     found = use & (torch.take_along_dim(kind, rows, 1) == 1)
-    which = torch.take_along_dim(which, rows, 1)
-    boxes, own = take(proposals, rows), take(x["boxes"], which)
+    own = torch.take_along_dim(which, rows, 1)
+    boxes = take(boxes, rows)
     logits, codes = heads(model, features, boxes)
-    label = torch.take_along_dim(x["classes"], which, 1)
+    label = torch.take_along_dim(x["classes"], own, 1)
     label = torch.where(found, label, 10)
     error = F.cross_entropy(logits.movedim(-1, 1), label, reduction="none")
-    miss = smooth_l1(codes - encode(own, boxes)).sum(-1)
-    return average(error, use, use), average(miss, found, use)
+    goal = encode(take(x["boxes"], own), boxes)
+    miss = smooth_l1(codes - goal).sum(-1)
+    first = average(error, use, use)
+    return first, average(miss, found, use)
 
 
 def losses(model, outputs, x):
     """The four numbers that training makes small, in the order of `plan.FOUR`."""
     features, scores, codes = outputs
     first = anchor_losses(scores, codes, x)
-    proposals, able = propose(scores.detach(), codes.detach())
-    second = head_losses(model, features, proposals, able, x)
+    scores = scores.detach()
+    codes = codes.detach()
+    held = propose(scores, codes)
+    second = head_losses(model, features, *held, x)
     return torch.stack([*first, *second])
 
 
@@ -161,7 +171,7 @@ def answers(boxes, able, logits, codes, same=plan.SAME):
     scores = torch.where(able, scores, 0.0)
     boxes = clip(decode(codes, boxes))
     far = 2 * parts.SIDE * classes[..., None].to(boxes)
-    keep = nms(boxes + far, scores, same)  # only boxes of one class compete
+    keep = nms(boxes + far, scores, same)
     return boxes, classes, torch.where(keep, scores, 0.0)
 
 
