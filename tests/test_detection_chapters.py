@@ -15,14 +15,14 @@ from tools.chapter import ROOT, load, tags
 CHAPTERS = "20_boxes", "21_detection"
 NUMPY = parts, scenes, metric, plan
 HOMES = {"": NUMPY, "keras": (keras_parts, keras_net), "torch": (torch_parts, torch_net)}
-ROOMS = {module.__name__.rpartition(".")[2] for module in NUMPY}
+ROOMS = {module.__name__.rpartition(".")[2] for modules in HOMES.values() for module in modules}
 
 
 class Plain(ast.NodeTransformer):
     """Without docstrings, and without what tells a name in a chapter from one in the package."""
 
-    def __init__(self, library):
-        self.library = library
+    def __init__(self, library, rooms=frozenset(ROOMS)):
+        self.library, self.rooms = library, rooms
 
     def name(self, name):
         for prefix in (f"{self.library}_", self.library.title()) if self.library else ():
@@ -33,7 +33,7 @@ class Plain(ast.NodeTransformer):
         return ast.Name(self.name(node.id))
 
     def visit_Attribute(self, node):
-        if isinstance(node.value, ast.Name) and node.value.id in ROOMS:
+        if isinstance(node.value, ast.Name) and node.value.id in self.rooms:
             return ast.Name(node.attr)
         return self.generic_visit(node)
 
@@ -61,9 +61,16 @@ def defined(source):
     return found
 
 
-def plain(library, name, node):
-    there = Plain(library)
+def plain(library, name, node, **how):
+    there = Plain(library, **how)
     return there.name(name), ast.unparse(there.visit(node))
+
+
+def rooms(sources):
+    """By which names a chapter knows the modules of the package."""
+    nodes = (node for source in sources for node in ast.walk(ast.parse(source)))
+    imports = (n for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "detection")
+    return ROOMS | {each.asname for node in imports for each in node.names if each.asname}
 
 
 PACKAGE = {
@@ -79,16 +86,25 @@ PACKAGE = {
 
 def shown(cells):
     """What cells define under a name of the package: (library, name, text)."""
-    found = []
-    for cell in (cell for cell in cells if cell.cell_type == "code"):
+    found, cells = [], [cell for cell in cells if cell.cell_type == "code"]
+    here = rooms(cell.source for cell in cells)
+    for cell in cells:
         for name, node in defined(cell.source).items():
             named = [k for k in ("keras", "torch") if name.startswith((f"{k}_", k.title()))]
             tagged = [k for k in ("keras", "torch") if k in tags(cell)]
             library = [*named, *tagged, ""][0]
-            name, text = plain(library, name, node)
-            if name in PACKAGE[library]:
+            name, text = plain(library, name, node, rooms=here)
+            code = isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)
+            if name in PACKAGE[library] and (code or name not in CODE[library]):
                 found.append((library, name, text))
     return found
+
+
+CODE = {
+    library: {n for m in modules for n, x in vars(m).items() if inspect.isroutine(x)}
+    for library, modules in HOMES.items()
+}
+"""A variable may have a function's name, where the chapter doesn't use that function."""
 
 
 def test_nothing_in_the_package_has_two_meanings():
