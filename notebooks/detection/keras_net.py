@@ -75,7 +75,7 @@ class Detector(keras.Model):
         self.classes = dense(11)
         self.corrections = dense(4)
         self.built = True
-        detect(self, ops.zeros((1, parts.SIDE, parts.SIDE, 1)))  # each layer makes its weights
+        detect(self, ops.zeros((1, 96, 96, 1)))  # each layer makes its weights
 
     def call(self, images):
         features = self.backbone(images)
@@ -96,7 +96,8 @@ def propose(scores, codes, crowded=plan.CROWDED):
     scores, rows = ops.top_k(scores, parts.CANDIDATES)
     anchors = constant(parts.ANCHORS, codes)
     anchors = ops.take(anchors, rows, axis=0)
-    boxes = clip(decode(take(codes, rows), anchors))
+    codes = take(codes, rows)
+    boxes = clip(decode(codes, anchors))
     keep = nms(boxes, scores, crowded)
     scores = ops.where(keep, scores, -np.inf)
     scores, rows = ops.top_k(scores, parts.PROPOSALS)
@@ -132,8 +133,9 @@ def anchor_losses(scores, codes, x):
     scores = ops.take_along_axis(scores, rows, 1)
     error = ops.binary_crossentropy(ops.cast(found, scores.dtype), scores, from_logits=True)
     miss = smooth_l1(take(codes, rows) - goal)
+    miss = ops.sum(miss, -1)
     first = average(error, use, use)
-    return first, average(ops.sum(miss, -1), found, use)
+    return first, average(miss, found, use)
 
 
 def head_losses(model, features, proposals, able, x):
@@ -173,11 +175,13 @@ def losses(model, outputs, x):
 def answers(boxes, able, logits, codes, same=plan.SAME):
     """Boxes (b, r, 4), classes (b, r) and scores (b, r): 0 where another box says the same."""
     probs = ops.softmax(logits, -1)[..., :10]
-    scores, classes = ops.max(probs, -1), ops.argmax(probs, -1)
+    scores = ops.max(probs, -1)
+    classes = ops.argmax(probs, -1)
     scores = ops.where(able, scores, 0.0)
     boxes = clip(decode(codes, boxes))
-    far = 2 * parts.SIDE * ops.cast(classes[..., None], boxes.dtype)
-    keep = nms(boxes + far, scores, same)
+    far = ops.cast(classes[..., None], boxes.dtype)
+    far = boxes + 2 * parts.SIDE * far
+    keep = nms(far, scores, same)
     return boxes, classes, ops.where(keep, scores, 0.0)
 
 

@@ -90,7 +90,8 @@ def propose(scores, codes, crowded=plan.CROWDED):
     scores, rows = torch.topk(scores, parts.CANDIDATES)
     anchors = constant(parts.ANCHORS, codes)
     anchors = anchors[rows]
-    boxes = clip(decode(take(codes, rows), anchors))
+    codes = take(codes, rows)
+    boxes = clip(decode(codes, anchors))
     keep = nms(boxes, scores, crowded)
     scores = torch.where(keep, scores, -torch.inf)
     scores, rows = torch.topk(scores, parts.PROPOSALS)
@@ -126,8 +127,9 @@ def anchor_losses(scores, codes, x):
     scores = torch.take_along_dim(scores, rows, 1)
     error = F.binary_cross_entropy_with_logits(scores, found.to(scores), reduction="none")
     miss = smooth_l1(take(codes, rows) - goal)
+    miss = miss.sum(-1)
     first = average(error, use, use)
-    return first, average(miss.sum(-1), found, use)
+    return first, average(miss, found, use)
 
 
 def head_losses(model, features, proposals, able, x):
@@ -167,11 +169,13 @@ def losses(model, outputs, x):
 def answers(boxes, able, logits, codes, same=plan.SAME):
     """Boxes (b, r, 4), classes (b, r) and scores (b, r): 0 where another box says the same."""
     probs = torch.softmax(logits, -1)[..., :10]
-    scores, classes = probs.max(-1)
+    scores = probs.amax(-1)
+    classes = probs.argmax(-1)
     scores = torch.where(able, scores, 0.0)
     boxes = clip(decode(codes, boxes))
-    far = 2 * parts.SIDE * classes[..., None].to(boxes)
-    keep = nms(boxes + far, scores, same)
+    far = classes[..., None].to(boxes)
+    far = boxes + 2 * parts.SIDE * far
+    keep = nms(far, scores, same)
     return boxes, classes, torch.where(keep, scores, 0.0)
 
 
