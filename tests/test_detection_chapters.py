@@ -5,6 +5,7 @@ and what the package takes from a module of its own (`parts.BINS`) has none (`BI
 """
 
 import ast
+import copy
 import inspect
 
 import pytest
@@ -92,11 +93,12 @@ def shown(cells):
         for name, node in defined(cell.source).items():
             named = [k for k in ("keras", "torch") if name.startswith((f"{k}_", k.title()))]
             tagged = [k for k in ("keras", "torch") if k in tags(cell)]
-            library = [*named, *tagged, ""][0]
-            name, text = plain(library, name, node, rooms=here)
-            code = isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)
-            if name in PACKAGE[library] and (code or name not in CODE[library]):
-                found.append((library, name, text))
+            for library in named or tagged or HOMES:
+                known, text = plain(library, name, copy.deepcopy(node), rooms=here)
+                code = isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)
+                if known in PACKAGE[library] and (code or known not in CODE[library]):
+                    found.append((library, known, text))
+                    break
     return found
 
 
@@ -122,7 +124,7 @@ def test_what_a_chapter_shows_is_what_the_package_does(chapter):
 
 
 def test_every_function_of_the_package_is_shown():
-    """All but what only helps: the chapters say in a sentence what it does."""
+    """All but those that make batches and rates, which chapter 21 tells in words."""
     cells = [c for name in CHAPTERS for c in load(ROOT / "notebooks" / f"{name}.ipynb").cells]
     seen = {(library, name) for library, name, _ in shown(cells)}
     public = {
@@ -132,7 +134,7 @@ def test_every_function_of_the_package_is_shown():
         for name in module.__all__
         if inspect.isroutine(getattr(module, name)) or inspect.isclass(getattr(module, name))
     }
-    assert public - seen == set()
+    assert public - seen <= {("", name) for name in ("batch", "batches", "epsilon", "rate")}
 
 
 def cell(source, *labels):
@@ -150,6 +152,7 @@ def test_a_difference_is_found():
         ("torch", torch_parts.clip, "maximum", "minimum", ["torch"]),
         ("torch", torch_net.Detector, "stride=2", "stride=1", ["torch"]),
         ("torch", torch_parts.clip, "maximum", "minimum", []),
+        ("keras", keras_net.Lesson, "note", "tell", []),
     ]
     for library, thing, old, new, labels in cases:
         source = inspect.getsource(thing)
