@@ -34,7 +34,7 @@ class Calm:
 def test_boxes_are_tight_and_say_what_is_in_them(monkeypatch):
     """Each pixel has the ink of the brightest digit whose box covers it, and none without a box."""
     monkeypatch.setattr(scenes, "CLUTTER", 0)
-    counts, heights = set(), set()
+    counts, heights, ends = set(), set(), []
     for seed in range(150):
         picture, boxes, classes = scenes.scene(Calm(seed), *stamps())
         wanted = np.zeros((scenes.SIDE, scenes.SIDE))
@@ -47,7 +47,36 @@ def test_boxes_are_tight_and_say_what_is_in_them(monkeypatch):
         assert (overlap[np.triu_indices(len(boxes), 1)] < 0.05).all()
         counts.add(len(boxes))
         heights |= set(boxes[:, 3] - boxes[:, 1])
+        ends += list(boxes)
     assert counts == set(range(1, scenes.MOST + 1)) and heights == set(range(16, 41))
+    assert np.min(ends, 0)[:2].tolist() == [0, 0] and np.max(ends, 0)[2:].tolist() == [96, 96]
+
+
+def test_a_scrap_is_a_square_of_any_part_of_a_digit(monkeypatch):
+    """Of digits whose ink tells the row, what is seen of the one scrap is a square of nine rows."""
+    monkeypatch.setattr(scenes, "CLUTTER", 1)
+    rows, columns = np.mgrid[:28, :28].astype("uint8")
+    seen, places = set(), []
+    for seed in range(150):
+        along = rows if seed % 2 else columns
+        picture, boxes, _ = scenes.scene(Calm(seed), np.stack([along + 100] * 3), np.arange(3))
+        outside = np.ones(picture.shape, bool)
+        for left, top, right, bottom in boxes.astype(int):
+            outside[top:bottom, left:right] = False
+        lit = outside & (picture > 0)
+        y, x = np.nonzero(lit)
+        if len(y):
+            seen |= set(picture[lit] - 100)
+            places += [(y.min(), x.min(), y.max(), x.max())]
+            fits = []
+            for top in range(max(0, y.max() - 8), min(y.min(), 87) + 1):
+                for left in range(max(0, x.max() - 8), min(x.min(), 87) + 1):
+                    square = np.zeros_like(lit)
+                    square[top : top + 9, left : left + 9] = True
+                    fits.append(np.array_equal(square & outside, lit))
+            assert any(fits)
+    assert seen == set(range(28))
+    assert np.min(places, 0)[:2].max() < 3 and np.max(places, 0)[2:].min() > 92
 
 
 def test_clutter_and_noise_are_in_every_picture():
