@@ -1,4 +1,4 @@
-"""Chapter 21's two detectors are one: losses, gradients, training, answers, and NumPy agrees."""
+"""Chapter 22's two detectors are one: losses, gradients, training, answers, and NumPy agrees."""
 
 import keras
 import numpy as np

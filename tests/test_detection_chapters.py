@@ -1,4 +1,4 @@
-"""Chapters 20 and 21 show the code of the package: what they define under its names is the same.
+"""Chapters 20 to 22 show the code of the package: what they define under its names is the same.
 
 In a chapter all stands in one room, so a Keras or PyTorch version has its library before its name,
 and what the package takes from a module of its own (`parts.BINS`) has none (`BINS`).
@@ -13,7 +13,7 @@ from detection import keras_net, keras_parts, metric, parts, plan, scenes, torch
 
 from tools.chapter import ROOT, load, tags
 
-CHAPTERS = "20_boxes", "21_detection"
+CHAPTERS = "20_boxes", "21_regions", "22_detection"
 NUMPY = parts, scenes, metric, plan
 HOMES = {"": NUMPY, "keras": (keras_parts, keras_net), "torch": (torch_parts, torch_net)}
 ROOMS = {module.__name__.rpartition(".")[2] for modules in HOMES.values() for module in modules}
@@ -124,7 +124,7 @@ def test_what_a_chapter_shows_is_what_the_package_does(chapter):
 
 
 def test_every_function_of_the_package_is_shown():
-    """All but those that make batches and rates, which chapter 21 tells in words."""
+    """All but those that make batches and rates, which chapter 22 tells in words."""
     cells = [c for name in CHAPTERS for c in load(ROOT / "notebooks" / f"{name}.ipynb").cells]
     seen = {(library, name) for library, name, _ in shown(cells)}
     public = {

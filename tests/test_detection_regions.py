@@ -1,4 +1,4 @@
-"""Regions and the metric of chapter 20, against cases worked by hand and their definitions."""
+"""Regions (chapter 21) and the metric (20), against cases worked by hand and their definitions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The scenes of chapters 20 and 21: tight boxes, the right classes, the same from the same seed."""
+"""The scenes of chapters 20 to 22: tight boxes, the right classes, the same from the same seed."""
 
 import numpy as np
 import pytest

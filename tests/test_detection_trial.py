@@ -1,4 +1,4 @@
-"""Chapter 21's trials: what is asked of a network, and how its answers and failures are judged."""
+"""Chapter 22's trials: what is asked of a network, and how its answers and failures are judged."""
 
 import numpy as np
 import pytest
