@@ -1,10 +1,13 @@
 """Chapter 22's trials: what is asked of a network, and how its answers and failures are judged."""
 
+import measured
 import numpy as np
 import pytest
 import torch
 from detection import keras_net, metric, scenes, torch_net, trial
 from test_detection_scenes import stamps
+
+from tools.bench import detection as bench
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [80, 80, 90, 90]
 SORTED = {  # answers (box, class, score), objects (box, class), a word for each, objects missed
@@ -67,3 +70,27 @@ def test_a_network_is_asked_in_pieces_and_by_its_own_detect(net):
     wanted = [metric.mean_average_precision(found, true, t) for t in (0.5, 0.75)]
     assert values.tolist() == wanted and len(trial.THRESHOLDS) == 10
     assert trial.THRESHOLDS[[0, -1]].tolist() == [0.5, 0.95]
+
+
+def test_the_record_is_of_runs_that_were():
+    """Counts that fit together, a curve of each run that is its own, and the floor."""
+    stored = measured.load("detection")["results"]
+    assert (stored["steps"], stored["scenes"], stored["judged"]) == (
+        bench.STEPS,
+        bench.SCENES,
+        bench.JUDGED,
+    )
+    runs = stored["runs"]
+    assert {run["framework"] for run in runs} == {"keras", "torch"}
+    assert len({str(run["curve"]) for run in runs}) == len(runs)
+    assert len({run["objects"] for run in runs}) == 1
+    for run in runs:
+        curve, values, kinds = np.array(run["curve"]), np.array(run["map"]), run["kinds"]
+        assert curve.shape == (stored["steps"] // 50, 4) and run["seconds"] > 0 < run["cpu"]
+        assert curve[-1].sum() < curve[0].sum() / 2
+        assert values.shape == (10,) and values.min() >= 0 and values.max() <= 1
+        assert (np.diff(values) < 0.005).all()  # a stricter threshold finds no more, or by luck
+        assert kinds["right"] + kinds["missed"] <= run["objects"]
+        assert run["read"] != "roi_align" or values[0] >= stored["floor"] == bench.FLOOR
+        assert all(v[0] < values[0] + 0.005 for v in run["without"].values())
+    assert bench.FLOOR >= 0.85
