@@ -142,6 +142,23 @@ def test_a_feature_sees_as_far_to_each_side(twins, name):
         assert all(np.array_equal(moved[..., k, j], seen(16.5)) for j in range(4))
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_weights_are_drawn_as_large_as_a_relu_needs(name):
+    """Their standard deviation is that of He et al., the root of 2 over a unit's inputs."""
+    keras.utils.set_random_seed(3)
+    ours = keras_net.Detector()
+    pairs = parity.pair(ours, torch_net.Detector())
+    assert sum(p.tensor.numel() for p in pairs) == ours.count_params()
+    for p in pairs:
+        value = p.variable.value if name == "keras" else p.to_keras(p.tensor)
+        value = value.detach().numpy()
+        if value.ndim == 1:
+            assert not value.any()
+        else:  # within five deviations of a deviation
+            part = value.std() / (2 / np.prod(value.shape[:-1])) ** 0.5
+            assert abs(part - 1) < 5 / (2 * value.size) ** 0.5, p.name
+
+
 # ---- a third opinion: the parts in NumPy, picture by picture ----
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from helpers import parity
 
 LIBRARIES = ["numpy", "keras", "torch"]
-FRAMEWORKS = ["keras", "torch"]
+MODULES = {"keras": keras_parts, "torch": torch_parts}
+FRAMEWORKS = list(MODULES)
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 EPS = np.finfo(float).eps
 
@@ -33,8 +34,7 @@ def call(library, name, *arrays, **how):
         found = [getattr(parts, name)(*each, **how) for each in zip(*arrays, strict=True)]
         several = isinstance(found[0], tuple)
         return tuple(map(np.stack, zip(*found, strict=True))) if several else np.stack(found)
-    module = {"keras": keras_parts, "torch": torch_parts}[library]
-    found = getattr(module, name)(*map(torch.as_tensor, arrays), **how)
+    found = getattr(MODULES[library], name)(*map(torch.as_tensor, arrays), **how)
     several = isinstance(found, tuple)
     return tuple(x.numpy() for x in found) if several else found.numpy()
 
@@ -110,6 +110,7 @@ def test_anchors_stand_around_the_middle_of_each_feature_row_by_row():
     wanted = [[1, -1, 3, 5], [0, 0, 4, 4], [5, -1, 7, 5], [4, 0, 8, 4]]
     assert np.array_equal(found[:4], wanted)
     assert np.array_equal(found[4:] - found[:4], [[0, 4, 0, 4]] * 4)
+    assert len(parts.grid(11, 4, [(1, 1)])) == 4  # whole cells only
     cells = parts.SIDE // parts.STRIDE
     assert parts.ANCHORS.shape == (cells * cells * len(parts.SHAPES), 4)
     assert np.array_equal(parts.ANCHORS, parts.grid(parts.SIDE, parts.STRIDE, parts.SHAPES))
@@ -257,6 +258,16 @@ def test_choosing_is_alike_everywhere_and_lawful(kinds, data):
         )
         assert rows[0][use[0]].tolist() == first[in_use].tolist()
         assert rows[1][use[1]].tolist() == (n - 1 - first[in_use]).tolist()
+
+
+@pytest.mark.parametrize("library", FRAMEWORKS)
+def test_small_misses_count_squared_and_large_ones_plainly(library):
+    """Exact, in float64; its slope is the distance, cut off at 1 on both sides."""
+    miss = torch.tensor([-3.0, -1, -0.5, 0, 0.25, 0.9375, 1, 1.0625, 1.75], requires_grad=True)
+    loss = MODULES[library].smooth_l1(miss)
+    assert loss.tolist() == [2.5, 0.5, 0.125, 0, 1 / 32, 0.9375**2 / 2, 0.5, 0.5625, 1.25]
+    loss.sum().backward()
+    assert miss.grad.tolist() == [-1, -1, -0.5, 0, 0.25, 0.9375, 1, 1, 1]
 
 
 # ---- suppression ----

@@ -132,7 +132,7 @@ def test_pooled_regions_worked_by_hand(library):
 
     assert pool(0, 0, 4, 4).tolist() == [[5, 7], [13, 15]]
     assert pool(0, 0, 3, 3).tolist() == [[5, 6], [9, 10]]  # three in two: both take the middle one
-    assert pool(1.4, 0.6, 3.4, 3.4, bins=1).tolist() == [[10]]  # rounded to 1, 1, 3, 3
+    assert pool(1.49, 0.51, 3.49, 3.49, bins=1).tolist() == [[10]]  # rounded to 1, 1, 3, 3
     assert pool(0.5, 0, 2.5, 1, bins=1).tolist() == [[2]]  # a half goes up: 1 to 3
     assert pool(2, 2, 2.2, 2.2).tolist() == [[10, 10], [10, 10]]  # one feature at least
     assert pool(3, 3, 3, 3).tolist() == [[15, 15], [15, 15]]
