@@ -16,6 +16,8 @@ SORTED = {  # answers (box, class, score), objects (box, class), a word for each
     "not sure": ([(A, 3, 0.4)], [(A, 3)], [""], [1]),
     "just sure": ([(A, 3, 0.5)], [(A, 3)], ["right"], [0]),
     "wrong class": ([(A, 4, 0.9)], [(A, 3)], ["wrong class"], [0]),
+    "wrong class, just sure": ([(A, 4, 0.5)], [(A, 3)], ["wrong class"], [0]),
+    "a tenth of it": ([([0, 0, 10, 1], 3, 0.9)], [(A, 3)], ["badly placed"], [1]),
     "twice": ([(A, 3, 0.8), (A, 3, 0.9)], [(A, 3)], ["twice", "right"], [0]),
     "wrong class first": ([(A, 4, 0.9), (A, 3, 0.8)], [(A, 3)], ["wrong class", "right"], [0]),
     "badly placed": ([([5, 0, 15, 10], 3, 0.9)], [(A, 3)], ["badly placed"], [1]),
