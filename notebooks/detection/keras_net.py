@@ -1,4 +1,4 @@
-"""The network of chapter 21 in Keras: detector, four losses, answers, training."""
+"""The network of chapter 22 in Keras: detector, four losses, answers, training."""
 
 from functools import partial
 
@@ -216,7 +216,8 @@ def train(model, batches):
         plan.LR / 25, len(batches) - warm, warmup_target=plan.LR, warmup_steps=warm
     )
     lesson = Lesson(model, history.append)
-    lesson.compile(keras.optimizers.Adam(rate, epsilon=plan.EPSILON))
+    adam = keras.optimizers.Adam(rate, epsilon=plan.EPSILON)
+    lesson.compile(adam)
     pairs = ((x["images"], x) for x in batches)
     lesson.fit(pairs, steps_per_epoch=len(batches), shuffle=False, verbose=0)
     return np.stack(history)

@@ -1,4 +1,4 @@
-"""The numbers that chapter 21 chooses: what counts as found, what a step learns from, the rate."""
+"""The numbers that chapter 22 chooses: what counts as found, what a step learns from, the rate."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The network of chapter 21 in PyTorch: detector, four losses, answers, training."""
+"""The network of chapter 22 in PyTorch: detector, four losses, answers, training."""
 
 import torch
 from torch import nn
