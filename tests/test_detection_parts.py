@@ -198,6 +198,7 @@ def matched(overlap, low, high, rescue):
 )
 @example([[3, 2], [0, 1], [-1, -1]], True)  # a row below `low` is rescued, for the second object
 @example([[4, 1], [1, 2], [1, 1]], True)  # each row is rescued for one of them, the last for none
+@example([[4, 1], [1, 2], [1, 1]], False)  # and without a rescue for none
 @example([[0, 0], [0, 0]], True)  # what nothing overlaps rescues nothing
 @example([[-1, -1], [-1, -1]], True)  # no object at all
 @example([[3, 3], [6, 6], [2, 5]], False)  # a tie is the first one's; the limits themselves
