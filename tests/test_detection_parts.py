@@ -295,6 +295,16 @@ def test_suppression_worked_by_hand(library):
     assert alone(library, "nms", boxes[:0], np.zeros(0), threshold=0.5).shape == (0,)
 
 
+@pytest.mark.parametrize("library", FRAMEWORKS)
+def test_suppression_asks_for_no_batch_and_takes_two(library):
+    boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [12, 0, 22, 10]])
+    for scores, wanted in (([4.0, 3, 2, 1], [1, 0, 1, 0]), ([3.0, 4, 2, 1], [0, 1, 0, 1])):
+        scores, nms = torch.tensor(scores), MODULES[library].nms
+        assert nms(boxes, scores, 0.4).tolist() == wanted
+        many = nms(boxes.expand(2, 3, 4, 4), scores.expand(2, 3, 4), 0.4)
+        assert many.tolist() == [[wanted] * 3] * 2
+
+
 def greedy(boxes, scores, threshold):
     """The definition once more, with nothing but lists."""
     kept = []
