@@ -1,4 +1,4 @@
-"""The parts of Faster R-CNN in keras.ops, for a batch of pictures, from chapter 20."""
+"""The parts of Faster R-CNN in keras.ops, for a batch of pictures, from chapters 20 and 21."""
 
 import numpy as np
 from keras import ops

@@ -1,6 +1,6 @@
 """The parts of Faster R-CNN in NumPy, for one picture, as near to their definitions as can be.
 
-Chapter 20 builds each. They are slow on purpose: what they are for is to be believed.
+Chapters 20 and 21 build each. They are slow on purpose: what they are for is to be believed.
 """
 
 import numpy as np
