@@ -1,7 +1,7 @@
 /* A search box above many rows, which shows those that hold all the words typed.
 
-   Where a page has <div class="find-here">, the rows are the sections with twins or names after it (the pages
-   Rosetta and Debugging guide). A table of class `findable` gets a box of its own: its rows are those of its body, its
+   Where a page has <div class="find-here">, the rows are the sections with twins after it (the page
+   Rosetta). A table of class `findable` gets a box of its own: its rows are those of its body, its
    topics their data-topic; a click on a header sorts: by the cells' data-value where they have one,
    else by the number in them (`≤ 1e-12` is one, `the same` is 0), words last. Of the sections the
    best are named under the box, and Enter goes to the first of them.
@@ -165,7 +165,7 @@
   }
 
   function sections(mark, number) {
-    const rows = [...mark.parentElement.querySelectorAll(":scope > section > section:has(> .twins, > .names)")];
+    const rows = [...mark.parentElement.querySelectorAll(":scope > section > section:has(> .twins)")];
     const groups = [...mark.parentElement.querySelectorAll(":scope > section")];
     const between = [];
     for (let e = mark.nextElementSibling; e && e.tagName !== "SECTION"; e = e.nextElementSibling) {
