@@ -238,8 +238,8 @@ def start_page(topics: list[Topic]) -> str:
     """The tree: one question after the other, each with the symptoms that a yes leads to."""
     lines = []
     for topic in topics:
-        found = " · ".join(f"[{s.title}](#{s.anchor})" for s in topic.symptoms)
-        lines.append(f"1. **{topic.question}**\n\n   {found}\n")
+        found = "\n".join(f"   - [{s.title}](#{s.anchor})" for s in topic.symptoms)
+        lines.append(f"1. **{topic.question}**\n\n{found}\n")
     return ":::{container} start-here\n" + "\n".join(lines) + ":::"
 
 
@@ -267,4 +267,5 @@ def fill(app, docname: str, source: list[str]) -> None:
 
 def setup(app) -> dict[str, bool]:
     app.connect("source-read", fill)
+    app.add_css_file("symptoms.css")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
