@@ -202,4 +202,4 @@ def test_the_mended_code_says_what_was() -> None:
         "c()",
     ]
     assert guide.was("a = 1\nb = 2", "b = 2") == "# was: a = 1\nb = 2"
-    assert guide.was("b = 2", "a = 1\nb = 2") == "a = 1\nb = 2"
+    assert guide.was("b = 2", "a = 1\nb = 2") == "# new\na = 1\nb = 2"

@@ -146,7 +146,7 @@ def read(folder: Path) -> list[Topic]:
 
 
 def was(broken: str, mend: str) -> str:
-    """The mended code, with what it replaces in comments before it.
+    """The mended code, with what it replaces in comments before it; `new` is what replaces nothing.
 
     >>> print(was("a = 1\\nf(a)", "a = 2\\nf(a)"))
     # was: a = 1
@@ -160,9 +160,10 @@ def was(broken: str, mend: str) -> str:
         if old[i:j] == new[k:m]:
             out += new[k:m]
             continue
-        for line in old[i:j]:
+        for mark, line in [("was: ", line) for line in old[i:j]] or [("new", new[k])]:
             bare = line.lstrip()
-            out.append(f"{line[: len(line) - len(bare)]}# was: {bare}")
+            indent = line[: len(line) - len(bare)]
+            out.append(f"{indent}# {mark}{bare if mark != 'new' else ''}")
         out += new[k:m]
     return "\n".join(out)
 
