@@ -1,9 +1,9 @@
 """The glossary: marks its terms for the search box, and lets links to them say what they mean.
 
-`book/glossary.md` is plain Markdown, so that the links from the notebooks lead somewhere in Jupyter as
-well: a letter is a heading `##`, a term a heading `###`; then comes a sentence or two, where the
-frameworks have names of their own a line that begins with `*Keras*`, other words that somebody may look
-for in a comment `<!-- also: ... -->`, and at last a link to the section that teaches it. A link to a
+`book/glossary.md` is plain Markdown, so that links from the notebooks lead somewhere in Jupyter,
+too. A letter is a heading `##`, a term a heading `###`. Then comes a sentence or two; a line that
+begins with `*Keras*` where the frameworks have names of their own; and a link to the section that
+teaches it. A comment `<!-- also: ... -->` has other words that somebody may look for. A link to a
 term gets the sentences as its title, which `words.js` shows in a card.
 """
 
@@ -79,7 +79,8 @@ def mark(text: str) -> str:
     def marked(match: re.Match) -> str:
         also = ALSO.search(match[2])
         words = f' data-also="{escape(also[1], quote=True)}"' if also else ""
-        return f'{match[1]}\n\n<div class="names term"{words} hidden></div>\n{ALSO.sub("", match[2])}'
+        div = f'<div class="names term"{words} hidden></div>'
+        return f"{match[1]}\n\n{div}\n{ALSO.sub('', match[2])}"
 
     return re.sub(r"(?ms)^(### [^\n]+)\n(.*?)(?=^##|\Z)", marked, text)
 

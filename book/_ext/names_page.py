@@ -1,11 +1,11 @@
-"""The index of names: what the chapters and Rosetta use of Keras, of PyTorch and of other libraries.
+"""The index of names: what the chapters and Rosetta use of Keras, PyTorch and other libraries.
 
 It is made from their code with `ast`, without importing anything, in the order of `_toc.yml`. In
-`book/names.md` the line `<!-- names -->` gives way to a table with a row for each name, `<!-- invented
--->` to the names that somebody wrote and nobody made. `book/names.toml` says what `ast` can't know:
-of which class a method is (`[methods]`), which of a class's methods a chapter may write anew
-(`[overridden]`), and which names are invented (`[invented]`). `tests/test_names.py` looks up every name
-in the installed libraries.
+`book/names.md` the line `<!-- names -->` gives way to a table with a row for each name, and
+`<!-- invented -->` to the names that somebody wrote and nobody made. `book/names.toml` says what
+`ast` can't know: of which class a method is (`[methods]`), which of a class's methods a chapter may
+write anew (`[overridden]`), and which names are invented (`[invented]`). `tests/test_names.py`
+looks up every name in the installed libraries.
 """
 
 import ast
@@ -33,6 +33,11 @@ KNOWN = (  # libraries whose names are listed; Python's own and this book's aren
     *("keras", "torch", "numpy", "scipy", "sklearn", "optuna", "matplotlib", "onnx"),
     *("onnxruntime", "openvino", "safetensors", "opacus", "fastapi", "h5py", "pydantic"),
 )
+GIVEN = """import keras, torch
+import numpy as np
+from keras import layers, ops
+from torch import nn
+from torch.nn import functional as F"""  # what Rosetta's rows take for granted
 SHOWN = 4  # chapters whose sections are named; of more, the numbers stand alone
 
 
@@ -53,8 +58,10 @@ class Names(ast.NodeVisitor):
     """The full names that code uses, in order, with the aliases that it makes on the way.
 
     `nn.Linear` after `from torch import nn` is `torch.nn.Linear`; `rules.StepLR` after
-    `rules = torch.optim.lr_scheduler` has its whole name, too. A parameter or a variable of a function
-    that is called like a module is none. What follows a dot after anything else is a method, `.fit`.
+    `rules = torch.optim.lr_scheduler` has its whole name, too. A parameter or a variable of a
+    function that is called like a module is none. What follows a dot after anything else is a
+    method, `.fit`, unless the code shows that another library made the thing. `keras.Model:call` is
+    a method of that class that the code writes anew.
     """
 
     def __init__(self, aliases: dict[str, str] | None = None) -> None:
@@ -115,14 +122,14 @@ class Names(ast.NodeVisitor):
                     self.aliases.pop(target.id, None)
 
     def _function(self, node: ast.FunctionDef | ast.Lambda) -> None:
-        every = ast.walk(node.args)
-        inside = {arg.arg for arg in every if isinstance(arg, ast.arg)}
+        args = [arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)]
+        inside = {arg.arg for arg in args}
         if not isinstance(node, ast.Lambda):
             stored = (n for part in node.body for n in ast.walk(part) if isinstance(n, ast.Name))
             inside |= {n.id for n in stored if isinstance(n.ctx, ast.Store)}
-        for part in (*node.args.defaults, *node.args.kw_defaults):
-            if part:
-                self.visit(part)
+        told = [arg.annotation for arg in args] + [getattr(node, "returns", None)]
+        for part in filter(None, (*node.args.defaults, *node.args.kw_defaults, *told)):
+            self.visit(part)
         self.hidden.append(inside)
         for part in node.body if isinstance(node.body, list) else [node.body]:
             self.visit(part)
@@ -158,24 +165,38 @@ def names(code: str, aliases: dict[str, str] | None = None) -> list[str]:
 # ------------------------------------------------------------------------------- where they stand
 
 
-def slugs(cells: list[dict]) -> list[tuple[str, str]]:
-    """For each cell of a notebook the heading that it stands under, and its anchor in a link."""
-    from rosetta import slug
-
-    out, taken, here = [], set(), ("", "")
+def anchors(cells: list[dict]) -> list[list[tuple[str, str]]]:
+    """For each cell of a notebook its headings, each with its anchor in a link."""
+    out, taken = [], set()
     for cell in cells:
-        text = "".join(cell["source"])
+        here = []
         if cell["cell_type"] == "markdown":
-            for heading in headings(text):
-                anchor = base = slug(heading)
+            for heading in headings("".join(cell["source"])):
+                anchor = base = rosetta_slug(heading)
                 count = 0
                 while anchor in taken:
                     count += 1
                     anchor = f"{base}-{count}"
                 taken.add(anchor)
-                here = heading, anchor
+                here.append((heading, anchor))
         out.append(here)
     return out
+
+
+def sections(cells: list[dict]) -> list[tuple[str, str]]:
+    """For each cell of a notebook the heading that it ends under, and its anchor."""
+    out, here = [], ("", "")
+    for found in anchors(cells):
+        here = found[-1] if found else here
+        out.append(here)
+    return out
+
+
+def rosetta_slug(heading: str) -> str:
+    """The anchor that a heading gets in a link, as the page Rosetta has it."""
+    from rosetta import slug
+
+    return slug(heading)
 
 
 def headings(text: str) -> list[str]:
@@ -187,7 +208,7 @@ def headings(text: str) -> list[str]:
 def in_chapter(cells: list[dict]) -> Iterator[tuple[str, str]]:
     """Each name that a chapter's code uses, with the place of its section in the chapter."""
     aliases: dict[str, str] = {}
-    for cell, (heading, anchor) in zip(cells, slugs(cells), strict=True):
+    for cell, (heading, anchor) in zip(cells, sections(cells), strict=True):
         if cell["cell_type"] == "code":
             for name in names("".join(cell["source"]), aliases):
                 yield name, f"{heading}#{anchor}"
@@ -221,8 +242,6 @@ def chapters(root: Path) -> list[str]:
 
 def index(root: Path) -> dict[str, Use]:
     """Every name, sorted as one looks it up, with its uses."""
-    import rosetta
-
     said = read(root / "book")
     uses: dict[str, Use] = defaultdict(Use)
     for chapter in chapters(root):
@@ -231,17 +250,25 @@ def index(root: Path) -> dict[str, Use]:
             name = full(found, said)
             if name and place not in (places := uses[name].sections[chapter]):
                 places.append(place)
-    start = "import keras, torch\nimport numpy as np\nfrom keras import layers, ops\n"
-    start += "from torch import nn\nfrom torch.nn import functional as F\n"
-    for topic in rosetta.read(root / "book" / "rosetta"):
-        for row in topic.rows:
-            for side in rosetta.SIDES:
-                for found in names(start + getattr(row, side)):
-                    name = full(found, said)
-                    if name and name.split(".")[0] in rosetta.SIDES | {"torch": ""}:
-                        if row.task not in uses[name].rows:
-                            uses[name].rows.append(row.task)
+    for name, rows in in_rosetta(root, said).items():
+        uses[name].rows = rows
     return {name: uses[name] for name in sorted(uses, key=sort_key)}
+
+
+def in_rosetta(root: Path, said: dict) -> dict[str, list[str]]:
+    """For each framework's name the rows of Rosetta that use it, the plainest first."""
+    import rosetta
+
+    out: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    given: dict[str, str] = {}
+    names(GIVEN, given)
+    for topic in rosetta.read(root / "book" / "rosetta"):
+        for row, side in ((row, side) for row in topic.rows for side in rosetta.SIDES):
+            found = {full(name, said) for name in names(getattr(row, side), dict(given))} - {""}
+            for name in found:
+                if name.split(".")[0] in rosetta.SIDES:
+                    out[name].append((len(found), row.task))
+    return {name: [task for _, task in sorted(rows)] for name, rows in out.items()}
 
 
 def sort_key(name: str) -> tuple[str, str]:
@@ -275,15 +302,13 @@ def _link(chapter: str, place: str, words: str = "") -> str:
 
 def where(use: Use) -> str:
     """The chapters that use a name, each with its first section, and Rosetta's rows, as links."""
-    from rosetta import slug
-
     few = len(use.sections) <= SHOWN
     out = []
     for chapter, places in use.sections.items():
         more = f" and {len(places) - 1} more" if few and len(places) > 1 else ""
         out.append(_link(chapter, places[0], "" if few else f"{int(chapter[:2])}") + more)
     text = ("; " if few else ", ").join(out)
-    rows = "; ".join(f"[{row}](rosetta.md#{slug(row)})" for row in use.rows[:2])
+    rows = "; ".join(f"[{row}](rosetta.md#{rosetta_slug(row)})" for row in use.rows[:2])
     more = f" and {len(use.rows) - 2} more" if len(use.rows) > 2 else ""
     return ". ".join([part for part in (text, f"Rosetta: {rows}{more}" if rows else "") if part])
 
