@@ -350,21 +350,29 @@ def mark_up(app, pagename, templatename, context, doctree) -> None:
     if grid is None:
         return
     grid["class"] = "findable names-index"
+    grid["data-noun"] = "names"
     grid["data-topics"] = "|".join([*TOPICS.values(), OTHERS])
     heads = [head.get_text() for head in grid.thead.find_all("th")]
     letters: list[str] = []
     for row in grid.tbody.find_all("tr"):
-        name = row.find("code").get_text()
+        code = row.find("code")
+        name = code.get_text()
+        first, dot, last = name.rpartition(".")
+        code.clear()
+        code.append(first + dot)
+        strong = body.new_tag("b")
+        strong.string = last
+        code.append(strong)
         row["data-topic"] = topic_of(name)
-        if (first := letter(name)) not in letters:
-            letters.append(first)
-            row["id"] = f"letter-{first.lower()}"
+        if letter(name) not in letters:
+            letters.append(letter(name))
+            row["id"] = f"letter-{letters[-1].lower()}"
         for cell, head in zip(row.find_all("td"), heads, strict=True):
             cell["data-label"] = head
     bar = body.new_tag("nav", attrs={"class": "letters", "aria-label": "Letters"})
-    for first in letters:
-        link = body.new_tag("a", href=f"#letter-{first.lower()}")
-        link.string = first
+    for one in letters:
+        link = body.new_tag("a", href=f"#letter-{one.lower()}")
+        link.string = one
         bar.append(link)
     if grid.parent.name == "div":
         grid.parent.unwrap()  # the theme's, which scrolls sideways: the box above would not stick

@@ -1,11 +1,11 @@
 /* A search box above many rows, which shows those that hold all the words typed.
 
    Where a page has <div class="find-here">, the rows are the sections after it that have an element of
-   class `names` (Rosetta's rows, the glossary's terms); data-noun says what they are called. A table of
-   class `findable` gets a box of its own: its rows are those of its body, its topics their data-topic (or
-   data-topics of the table, which has an order); a click on a header sorts: by the cells' data-value where they have one,
-   else by the number in them (`≤ 1e-12` is one, `the same` is 0), words last. Of the sections the
-   best are named under the box, and Enter goes to the first of them.
+   class `names` (Rosetta's rows, the glossary's terms). A table of class `findable` gets a box of its own:
+   its rows are those of its body, its topics their data-topic, in the order of the table's data-topics
+   where it has them; a click on a header sorts: by the cells' data-value where they have one, else by the
+   number in them (`≤ 1e-12` is one, `the same` is 0), words last. Of the sections the best are named under
+   the box, and Enter goes to the first of them. What the rows are called may stand in data-noun.
    What isn't seen but should be found stands in data-find, other words for it in data-also, and the
    names that a row answers before others in data-first. Rows that are left out get the class
    `find-out`, which hides them on the screen and not in print. The words and the topic stand in the
@@ -48,7 +48,7 @@
   }
 
   /* `place`: what the box stands before; `rows`: [{ element, topic }]; `also(active, best)`: what else. */
-  function finder(place, rows, number, also = () => {}, noun = "rows") {
+  function finder(place, rows, number, also = () => {}) {
     const key = (name) => name + (number || "");
     for (const row of rows) {
       row.text = textOf(row.element) + plain(` ${row.topic}`);
@@ -58,6 +58,7 @@
       row.also = new Set(said("also").split(" "));
       row.title = plain(row.element.querySelector("h3")?.firstChild.textContent ?? "");
     }
+    const noun = place.dataset.noun ?? "rows";
     let topic = "", best = rows;
 
     const id = `find-${number}`;
@@ -188,7 +189,7 @@
           const left = group.querySelector(":scope > section:not(.find-out)");
           group.classList.toggle("find-out", active && !left);
         }
-      }, mark.dataset.noun);
+      });
     for (const code of mark.parentElement.querySelectorAll(":scope > section td code")) soften(code);
     mark.remove();
   }
