@@ -268,7 +268,7 @@ def in_rosetta(root: Path, said: dict) -> dict[str, list[str]]:
             for name in found:
                 if name.split(".")[0] in rosetta.SIDES:
                     out[name].append((len(found), row.task))
-    return {name: [task for _, task in sorted(rows)] for name, rows in out.items()}
+    return {n: list(dict.fromkeys(task for _, task in sorted(rows))) for n, rows in out.items()}
 
 
 def sort_key(name: str) -> tuple[str, str]:

@@ -22,11 +22,12 @@
       card.textContent = link.dataset.says;
       card.hidden = false;
       link.setAttribute("aria-describedby", card.id);
-      const box = link.getClientRects()[0], size = card.getBoundingClientRect();
-      const room = document.documentElement.clientWidth - size.width - 16;
-      const below = box.bottom + 8 + size.height < innerHeight || box.top < size.height + 8;
-      card.style.left = `${scrollX + Math.max(16, Math.min(box.left, room))}px`;
-      card.style.top = `${scrollY + (below ? box.bottom + 8 : box.top - size.height - 8)}px`;
+      const { top, bottom } = link.getBoundingClientRect(), { left } = link.getClientRects()[0];
+      const { width, height } = card.getBoundingClientRect();
+      const room = document.documentElement.clientWidth - width - 16;
+      const below = bottom + 8 + height < innerHeight || top < height + 8;
+      card.style.left = `${scrollX + Math.max(16, Math.min(left, room))}px`;
+      card.style.top = `${scrollY + (below ? bottom + 8 : top - height - 8)}px`;
     }
 
     function hide() {
