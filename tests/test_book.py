@@ -860,6 +860,103 @@ def test_the_books_own_ledgers_keep_the_contract(context: BrowserContext, site: 
         assert page.locator(".finder").count() == page.locator("table.findable").count()
 
 
+# ------------------------------------------------------------------- the glossary, and the names
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("kaiming", "He initialisation"),
+        ("iou", "intersection over union"),
+        ("moving_mean", "running statistics"),
+        ("nms", "non-maximum suppression"),
+        ("regularization", "regularisation"),
+    ],
+)
+def test_a_term_is_found_by_other_words(
+    context: BrowserContext, site: str, words: str, first: str
+) -> None:
+    page = context.new_page()
+    page.goto(f"{site}book/glossary.html")
+    shown = page.locator("section:has(> .term) > h3")
+    every = shown.count()
+    assert page.locator(".finder-count").inner_text() == f"{every} terms"
+    box(page).fill(words)
+    left = shown.evaluate_all("all => all.filter(e => e.checkVisibility()).map(e => e.innerText)")
+    assert len(left) < every / 4
+    named = page.locator(".finder-best a").all_inner_texts()
+    assert (named or [text.rstrip("#") for text in left])[0] == first
+
+
+def test_a_word_says_what_it_means(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    page.goto(f"{site}notebooks/01_concepts.html")
+    link, card = page.locator("a.to-term", has_text="tensor").first, page.locator(".term-card")
+    assert link.get_attribute("title") is None  # else two cards
+    assert not card.is_visible()
+    link.hover()
+    card.wait_for(state="visible")
+    assert card.inner_text().startswith("An array of numbers with a shape")
+    page.keyboard.press("Escape")
+    assert not card.is_visible()
+    page.mouse.move(0, 0)
+    link.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert card.is_visible()
+    assert link.get_attribute("aria-describedby") == card.get_attribute("id")
+    page.set_viewport_size(NARROW)
+    page.locator("a.to-term").nth(5).focus()  # by keyboard before, so the focus is seen
+    edges = card.bounding_box()
+    assert edges["x"] >= 0 and edges["x"] + edges["width"] <= NARROW["width"]
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= NARROW["width"]
+    link.click()
+    assert page.url.endswith("/book/glossary.html#tensor")
+
+
+def test_without_javascript_the_browser_says_it(browser: Browser, site: str) -> None:
+    context = browser.new_context(viewport=WIDE, java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(f"{site}notebooks/01_concepts.html")
+        assert "array of numbers" in page.locator("a.to-term").nth(1).get_attribute("title")
+        page.goto(f"{site}book/names.html")
+        assert page.locator("table.names-index tbody tr").count() > 700
+    finally:
+        context.close()
+
+
+def names_shown(page: Page) -> list[str]:
+    """The names in the rows of the index that are shown."""
+    return page.locator("table.names-index td:first-child").evaluate_all(
+        "all => all.filter((e) => e.checkVisibility()).map((e) => e.textContent.trim())"
+    )
+
+
+def test_a_name_is_found_by_its_letter_and_by_typing(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    page.goto(f"{site}book/names.html")
+    rows = page.locator("table.names-index tbody tr")
+    every = rows.count()
+    assert page.locator(".finder-count").inner_text() == f"{every} names"
+    page.locator(".letters a", has_text="D").first.click()
+    line, row = page.locator(".finder").bounding_box(), page.locator("#letter-d")
+    assert line["y"] + line["height"] <= row.bounding_box()["y"] + 1 < WIDE["height"]
+    assert row.locator("code b").inner_text().lower().startswith("d")
+    box(page).fill("layers.Dense")
+    shown = names_shown(page)
+    assert "keras.layers.Dense" in shown
+    assert len(shown) < every / 10
+    box(page).fill("")
+    page.locator(".finder-topics button", has_text="PyTorch: optimisers").click()
+    assert names_shown(page) and all(n.startswith("torch.optim") for n in names_shown(page))
+    page.set_viewport_size(NARROW)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= NARROW["width"]
+    for name in re.findall(r'href="(\.\./notebooks/[^"]+#[^"]+)"', page.content())[::97]:
+        path, _, anchor = urljoin(page.url, name).removeprefix(site).partition("#")
+        assert f'id="{unquote(anchor)}"' in (SITE / path).read_text(encoding="utf8"), name
+
+
 # --------------------------------------------------------------------- how the twins are paired
 
 

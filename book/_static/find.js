@@ -1,10 +1,11 @@
 /* A search box above many rows, which shows those that hold all the words typed.
 
-   Where a page has <div class="find-here">, the rows are the sections with twins after it (the page
-   Rosetta). A table of class `findable` gets a box of its own: its rows are those of its body, its
-   topics their data-topic; a click on a header sorts: by the cells' data-value where they have one,
-   else by the number in them (`≤ 1e-12` is one, `the same` is 0), words last. Of the sections the
-   best are named under the box, and Enter goes to the first of them.
+   Where a page has <div class="find-here">, the rows are the sections after it that have an element of
+   class `names` (Rosetta's rows, the glossary's terms). A table of class `findable` gets a box of its own:
+   its rows are those of its body, its topics their data-topic, in the order of the table's data-topics
+   where it has them; a click on a header sorts: by the cells' data-value where they have one, else by the
+   number in them (`≤ 1e-12` is one, `the same` is 0), words last. Of the sections the best are named under
+   the box, and Enter goes to the first of them. What the rows are called may stand in data-noun.
    What isn't seen but should be found stands in data-find, other words for it in data-also, and the
    names that a row answers before others in data-first. Rows that are left out get the class
    `find-out`, which hides them on the screen and not in print. The words and the topic stand in the
@@ -57,6 +58,7 @@
       row.also = new Set(said("also").split(" "));
       row.title = plain(row.element.querySelector("h3")?.firstChild.textContent ?? "");
     }
+    const noun = place.dataset.noun ?? "rows";
     let topic = "", best = rows;
 
     const id = `find-${number}`;
@@ -68,7 +70,8 @@
     const line = make("div", { className: "finder" }, label, input, count);
     line.setAttribute("role", "search");
     const top = make("div", { className: "finder-top" });
-    const names = [...new Set(rows.map((row) => row.topic))].filter(Boolean);
+    const names = place.dataset.topics?.split("|")
+      ?? [...new Set(rows.map((row) => row.topic))].filter(Boolean);
     const group = make("div", { className: "finder-topics" });
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", "Topic");
@@ -97,8 +100,8 @@
       const active = Boolean(topic || words.length);
       best = words.length ? ranked(hits, words) : hits;
       also(active, words.length ? best : []);
-      count.textContent = !active ? `${rows.length} rows`
-        : found ? `${found} of ${rows.length} rows` : `none of ${rows.length} rows`;
+      count.textContent = !active ? `${rows.length} ${noun}`
+        : found ? `${found} of ${rows.length} ${noun}` : `none of ${rows.length} ${noun}`;
       buttons.forEach((button, i) => {
         button.setAttribute("aria-pressed", String(["", ...names][i] === topic));
       });
@@ -165,7 +168,7 @@
   }
 
   function sections(mark, number) {
-    const rows = [...mark.parentElement.querySelectorAll(":scope > section > section:has(> .twins)")];
+    const rows = [...mark.parentElement.querySelectorAll(":scope > section > section:has(> .names)")];
     const groups = [...mark.parentElement.querySelectorAll(":scope > section")];
     const between = [];
     for (let e = mark.nextElementSibling; e && e.tagName !== "SECTION"; e = e.nextElementSibling) {
