@@ -2,9 +2,5 @@
 
 `pages` reads notebooks as data, without running them; `count` measures code; `faults` puts the same
 mistakes to both frameworks; `verdict` makes the table of decisions; `toys` has a task for the
-programs.
+programs. Import the modules by name: only `faults` needs the frameworks.
 """
-
-from . import count, faults, pages, toys, verdict
-
-__all__ = ["count", "faults", "pages", "toys", "verdict"]
