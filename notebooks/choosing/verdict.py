@@ -77,7 +77,8 @@ class Table:
                 for label, cell in zip(HEAD, [*cells, link], strict=True)
             )
             body += f"<tr>{''.join(tds)}</tr>\n"
-        head = "".join(f"<th>{title}</th>" for title in HEAD)
+        still = "position: static"  # a ledger's head sticks below its search box; here is none
+        head = "".join(f'<th style="{still}">{title}</th>' for title in HEAD)
         return (
             f'<table class="ledger"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>'
         )
