@@ -2,6 +2,7 @@
 
 import io
 import tokenize
+from functools import cache
 
 __all__ = ["lines", "pieces"]
 
@@ -17,6 +18,7 @@ def lines(code: str) -> int:
     return sum(bool(line.strip()) for line in code.splitlines())
 
 
+@cache
 def pieces(code: str) -> int:
     """Names, numbers, strings and signs: what a writer has to get right, however it is laid out.
 
