@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -169,9 +170,11 @@ def written(number: int) -> str:
 def _paragraph(claim: Claim) -> str:
     links = ", ".join(f"[{text}]({target})" for text, target in claim.see)
     where = f"§ {claim.where}" + f"; also {claim.also}" * bool(claim.also)
-    return (
-        f"**{claim.id}** *{claim.says}* ({where}) **{claim.verdict.capitalize()}.** "
-        f"{claim.truth} ({links})"
+    return textwrap.fill(
+        f"**{claim.id}, {claim.verdict}.** *{claim.says}* ({where}) {claim.truth} → {links}",
+        110,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

@@ -35,10 +35,10 @@ def at(chapter: int, heading: str = "") -> tuple[str, str]:
     file = CHAPTERS.split()[chapter - 1] + ".ipynb"
     anchor = re.sub(r"[^\w\- ]", "", heading.lower().replace(" ", "-"))
     if chapter == 29:
-        return f"here, “{heading}”", f"#{anchor}"
+        return f"here, *{heading}*", f"#{anchor}"
     if not heading:
         return f"chapter {chapter}", file
-    return f"chapter {chapter}, “{heading}”", f"{file}#{anchor}"
+    return f"chapter {chapter}, *{heading}*", f"{file}#{anchor}"
 
 
 LISTING_1A = "Listing 1a: one line of pip"
