@@ -170,8 +170,9 @@ def written(number: int) -> str:
 def _paragraph(claim: Claim) -> str:
     links = ", ".join(f"[{text}]({target})" for text, target in claim.see)
     where = f"§ {claim.where}" + f"; also {claim.also}" * bool(claim.also)
+    where = where.replace(" §", "\u00a0§").replace("§ ", "§\u00a0")
     return textwrap.fill(
-        f"**{claim.id}, {claim.verdict}.** *{claim.says}* ({where}) {claim.truth} → {links}",
+        f"**{claim.id}, {claim.verdict}.** *{claim.says}* ({where}) {claim.truth} →\u00a0{links}",
         110,
         break_long_words=False,
         break_on_hyphens=False,

@@ -33,7 +33,8 @@ class Claim:
 def at(chapter: int, heading: str = "") -> tuple[str, str]:
     """A link's text and target: a section of a chapter, or a chapter as a whole."""
     file = CHAPTERS.split()[chapter - 1] + ".ipynb"
-    anchor = re.sub(r"[^\w\- ]", "", heading.lower().replace(" ", "-"))
+    words = re.sub(r"\$.*?\$", "", heading).strip()  # MyST leaves formulas out
+    anchor = re.sub(r"[^\w\- ]", "", words.lower().replace(" ", "-"))
     if chapter == 29:
         return f"here, *{heading}*", f"#{anchor}"
     if not heading:
