@@ -33,8 +33,7 @@ class Claim:
 def at(chapter: int, heading: str = "") -> tuple[str, str]:
     """A link's text and target: a section of a chapter, or a chapter as a whole."""
     file = CHAPTERS.split()[chapter - 1] + ".ipynb"
-    words = re.sub(r"\$.*?\$", "", heading).strip()  # MyST leaves formulas out
-    anchor = re.sub(r"[^\w\- ]", "", words.lower().replace(" ", "-"))
+    anchor = re.sub(r"[^\w\- ]", "", heading.lower().replace(" ", "-"))
     if chapter == 29:
         return f"here, *{heading}*", f"#{anchor}"
     if not heading:
@@ -55,7 +54,7 @@ CLAIMS = (
         "1.1", "2.1", "Deep learning simulates the human nervous system.", "half true",
         "The first networks took their idea from nerves. What a layer computes is a weighted sum "
         "and a bend, and it learns by a derivative. Nothing in it was fitted to a nerve.",
-        (at(1, "One layer: $y = f(Wx + b)$"),), "4 § 3.1; 5 § 2.1.2",
+        (at(1, "The network"),), "4 § 3.1; 5 § 2.1.2",
     ),
     Claim(
         "1.2", "2.1", "Every layer of a network works by convolution, pooling and the like.",
@@ -88,8 +87,8 @@ CLAIMS = (
     ),
     Claim(
         "1.7", "2.3", "PyTorch performs better than Keras.", "half true",
-        "Of the same network at the same accuracy, never: it is the same. Of a step, yes: `fit` "
-        "costs more than a plain loop, most on small networks, and most of it can be got back.",
+        "Not in accuracy: the same network is the same. In speed, yes: `fit` costs more than a plain "
+        "loop, most on small networks, and most of it can be got back.",
         (at(14, "What `fit` costs, and how to get it back"), at(28)), "4 § 2.3",
     ),
     Claim(
@@ -429,7 +428,7 @@ CLAIMS = (
     ),
     Claim(
         "4.19", "4.1", "In Keras a model can be made by `Sequential`.", "true",
-        "All of its networks in this book that are one row of layers are.",
+        "The version above is.",
         (at(29, LISTING_4B),),
     ),
     Claim(
@@ -456,7 +455,7 @@ CLAIMS = (
     Claim(
         "5.2", "2.1.2", "A unit takes inputs, and gives their weighted sum to the next layer.",
         "half true", "A bias is missing, and the bend, which is the point.",
-        (at(1, "One layer: $y = f(Wx + b)$"), at(2, "Without a bend, two layers are one")),
+        (at(1, "The network"), at(2, "Without a bend, two layers are one")),
     ),
     Claim(
         "5.3", "2.1.3", "Training fits a model to data; prediction applies it to what is new.",
