@@ -87,8 +87,8 @@ CLAIMS = (
     ),
     Claim(
         "1.7", "2.3", "PyTorch performs better than Keras.", "half true",
-        "Not in accuracy: the same network is the same. In speed, yes: `fit` costs more than a plain "
-        "loop, most on small networks, and most of it can be got back.",
+        "Not in accuracy: the same network is the same. In speed, yes: `fit` costs more than a "
+        "plain loop, most on small networks, and most of it can be got back.",
         (at(14, "What `fit` costs, and how to get it back"), at(28)), "4 § 2.3",
     ),
     Claim(
