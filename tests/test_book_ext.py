@@ -30,6 +30,13 @@ def test_the_ledgers_links_lead_to_pages() -> None:
         assert '<a href="data.ipynb">' in context["body"]
 
 
+def test_so_do_links_to_a_section() -> None:
+    link = '<a href="14_speed.ipynb#threads">14</a>'
+    context = {"body": f'<table class="ledger"><td>{link}</td></table>'}
+    page_ext.lead_to_pages(None, "28_which", "", context, None)
+    assert '<a href="14_speed.html#threads">14</a>' in context["body"]
+
+
 # --------------------------------------------------------------------------------- the remote
 
 HUB = "https://github.com/owner/name"

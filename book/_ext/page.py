@@ -36,10 +36,10 @@ def add_contents(app, pagename, templatename, context, doctree) -> None:
 
 
 def lead_to_pages(app, pagename, templatename, context, doctree) -> None:
-    """Let the ledger's links, to notebooks as in Jupyter, lead to the chapters' pages."""
+    """Let a ledger's links, to notebooks as in Jupyter, lead to the chapters' pages."""
     body = context.get("body", "")
-    if 'class="findable' in body:
-        context["body"] = re.sub(r'(<a href="\d\d_\w+)\.ipynb(?=")', r"\1.html", body)
+    if 'ledger">' in body:
+        context["body"] = re.sub(r'(<a href="\d\d_\w+)\.ipynb(?=["#])', r"\1.html", body)
 
 
 def lead_in(app, error) -> None:
