@@ -174,6 +174,18 @@ def test_the_rule_is_optunas_own(tmp_path):
     assert {len(v) for v in verdicts} == {1, 2}
 
 
+def test_the_dead_are_no_rivals():
+    study = optuna.create_study(direction="maximize")
+    for value in (50, 70, 70, 60, 55, 52):
+        trial = study.ask()
+        trial.report(value, 1)
+        died = trial.number == 1
+        study.tell(trial, None if died else value, state=TrialState.FAIL if died else None)
+    assert study.trials[1].state == TrialState.FAIL
+    assert not searches.halved(study, 1, 66)  # the second best of six; of seven, the third
+    assert searches.halved(study, 1, 60)
+
+
 def test_settings_are_asked_for_where_they_mean_something():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(40):
