@@ -183,7 +183,7 @@ def test_the_dead_are_no_rivals():
         study.tell(trial, None if died else value, state=TrialState.FAIL if died else None)
     assert study.trials[1].state == TrialState.FAIL
     assert not searches.halved(study, 1, 66)  # the second best of six; of seven, the third
-    assert searches.halved(study, 1, 60)
+    assert searches.halved(study, 1, 59)
 
 
 def test_settings_are_asked_for_where_they_mean_something():
