@@ -117,6 +117,21 @@ def test_a_torn_last_line_is_cut_off(tmp_path, cut):
     assert story(searches.open_study(path)) == story(whole(tmp_path))
 
 
+def test_wherever_the_file_ends_it_is_the_same_study(tmp_path):
+    """Cut between any two writes, not only between epochs, and in the middle of the next one."""
+    reference = whole(tmp_path, 3)
+    lines = (tmp_path / "whole.log").read_bytes().splitlines(keepends=True)
+    assert len(lines) > 30
+    for n in range(0, len(lines), 3):
+        path = tmp_path / f"{n}.log"
+        path.write_bytes(b"".join(lines[:n]) + lines[n][: len(lines[n]) // 2])
+        assert searches.repair(path) == len(lines[n]) // 2
+        study = searches.open_study(path)
+        searches.recover(study)
+        searches.go_on(study, toy, 3, SEED)
+        assert story(study) == story(reference), n
+
+
 def test_a_file_that_is_not_there_needs_no_repair(tmp_path):
     assert searches.repair(tmp_path / "none.log") == 0
     assert not (tmp_path / "none.log").exists()
@@ -224,6 +239,12 @@ def test_a_child_is_killed_and_its_study_goes_on(tmp_path, data):
     searches.go_on(reference, run, 3, SEED)
     assert story(study) == story(reference)
     assert study.trials[0].state == TrialState.FAIL and len(study.trials) == 4
+
+
+def test_a_child_that_says_nothing_is_ended(tmp_path, data):
+    path = searches.prepare(tmp_path, data)
+    with pytest.raises(searches.SearchError, match="its last words: nothing"):
+        searches.kill_at(path, 1, SEED, trial=0, epoch=1, patience=0)
 
 
 def test_a_child_that_never_gets_there_is_told(tmp_path, data):

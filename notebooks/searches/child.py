@@ -1,5 +1,6 @@
 """A search in a process of its own, and its end by SIGKILL at a place that is named."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,18 +38,22 @@ def kill_at(
         words, env=env, text=True, bufsize=1,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        watch = threading.Timer(patience, process.kill)
-        watch.start()
         try:
-            for line in process.stdout:
+            while True:
+                watch = threading.Timer(patience, process.kill)
+                watch.start()
+                line = process.stdout.readline()
+                watch.cancel()
                 if line.split() == [str(trial), str(epoch)]:
                     process.kill()
                     return process.wait()
-                process.stdin.write("go on\n")
-            process.wait()
+                if not line:
+                    break
+                with contextlib.suppress(BrokenPipeError):  # it may just have died
+                    process.stdin.write("go on\n")
             said = process.stderr.read().strip().splitlines()[-1:] or ["nothing"]
+            process.wait()
         finally:
-            watch.cancel()
             process.kill()
     raise SearchError(
         f"The child ended (exit code {process.returncode}) before epoch {epoch} of trial {trial}; "

@@ -8,6 +8,7 @@ from typing import Any
 
 import choices
 import optuna
+from filelock import FileLock, Timeout
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
@@ -26,16 +27,17 @@ class SearchError(Exception):
 @contextlib.contextmanager
 def owned(path: Path) -> Iterator[None]:
     """Within it this process alone works on the study. The lock dies with the process."""
-    import fcntl
-
-    with open(f"{path}.owner", "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SearchError(
-                f"Another process works on {Path(path).name}: wait until it has ended."
-            ) from None
+    lock = FileLock(f"{path}.owner", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SearchError(
+            f"Another process works on {Path(path).name}: wait until it has ended."
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def repair(path: Path) -> int:
