@@ -59,8 +59,8 @@ def row(work: dict) -> str:
     made = "".join(f'. <a href="{escape(u, quote=True)}">{t}</a>' for u, t in links.items())
     says = "; ".join(escape(work[key]) for key in ("says", "note") if work.get(key))
     cells = {
-        "Number": ", ".join(map(str, work["numbers"])),
-        "What": escape(work["work"]) + made,
+        "No.": ", ".join(map(str, work["numbers"])),
+        "The work": escape(work["work"]) + made,
         "The list says": says,
         "Verdict": work["verdict"] + (", by memory" if work["known"] == KNOWN[1] else ""),
     }
