@@ -60,7 +60,7 @@ def row(work: dict) -> str:
     says = "; ".join(escape(work[key]) for key in ("says", "note") if work.get(key))
     cells = {
         "No.": ", ".join(map(str, work["numbers"])),
-        "The work": escape(work["work"]) + made,
+        "What": escape(work["work"]) + made,
         "The list says": says,
         "Verdict": work["verdict"] + (", by memory" if work["known"] == KNOWN[1] else ""),
     }
@@ -70,7 +70,7 @@ def row(work: dict) -> str:
 
 def table(works: list[dict]) -> str:
     """The table, as HTML in Markdown."""
-    heads = "".join(f"<th>{h}</th>" for h in ("No.", "The work", "The list says", "Verdict"))
+    heads = "".join(f"<th>{h}</th>" for h in ("No.", "What", "The list says", "Verdict"))
     rows = "\n".join(row(work) for work in works)
     head = f"<thead><tr>{heads}</tr></thead>"
     html = f'<table class="findable ledger">{head}\n<tbody>\n{rows}\n</tbody></table>'
