@@ -70,8 +70,8 @@ CLAIMS = (
     ),
     Claim(
         "1.4", "2.2.2", "Among ReLU, sigmoid and tanh, ReLU is what is used most.", "half true",
-        "In hidden layers of networks for pictures, yes. In gates it is the sigmoid, in "
-        "transformers GELU or SiLU, at the end mostly nothing.",
+        "In hidden layers of networks for pictures, yes. In the gates of a recurrent network it is "
+        "the sigmoid, and many transformers use none of the three.",
         (at(2, "What to put at the end: advice gone wrong"),),
     ),
     Claim(
@@ -174,7 +174,7 @@ CLAIMS = (
     Claim(
         "2.3", "2.2", "A hybrid trains faster and performs better, as it joins the strengths.",
         "wrong",
-        "Half and half is the same network as either whole, digit by digit. And `fit` around a "
+        "Half and half is the same network as either whole, to rounding. And `fit` around a "
         "PyTorch module still costs what `fit` costs.",
         (at(11, "Half and half, and the same network"), at(14, "Keras over PyTorch")),
         "2 § 2.3, 4.3, 7.1",
@@ -378,8 +378,8 @@ CLAIMS = (
         (at(2, "Without a bend, two layers are one"),), "4 § 2.2, 3.4; 5 § 2.2.3",
     ),
     Claim(
-        "4.7", "2.1", "A model is made of layers, for training and prediction.", "true",
-        "In Keras. In PyTorch it may hold whatever its author wants.", (at(1, "The network"),),
+        "4.7", "2.1", "A Keras model is made of layers, for training and prediction.", "true",
+        "In PyTorch a model may hold whatever its author wants.", (at(1, "The network"),),
     ),
     Claim(
         "4.8", "2.2", "A tensor is an array of numbers in several dimensions.", "true",
@@ -453,9 +453,9 @@ CLAIMS = (
         "Two of these are modules, and no Tensor is imported.", (at(29, LISTING_4B),),
     ),
     Claim(
-        "4.21", "5", "Automatic search, several kinds of data, explanations and ethics will become "
-        "new fields.", "half true",
-        "They matter. They were fields before any framework here had its first version.",
+        "4.21", "5", "Automatic search, several kinds of data, explanations and ethics are new "
+        "fields.", "half true",
+        "They are fields. They were so before any framework here had its first version.",
         (at(24), at(25), at(26), at(27)),
     ),
     Claim(
@@ -522,7 +522,8 @@ CLAIMS = (
     ),
     Claim(
         "5.12", "5.1", "Smaller batches train faster and more accurately.", "half true",
-        "Each step is faster and each epoch slower; which arrives first was measured.",
+        "Each step is faster and each epoch slower. A given accuracy is reached first by a batch "
+        "of middling size.",
         (at(14, "\"A smaller batch trains faster\""),),
     ),
     Claim(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 __all__ = ["ARTICLES", "ATTEMPTS", "KINDS", "LISTINGS", "Article", "Attempt", "Listing"]
 
 KINDS = {
-    "absent": "neither library has such a thing",
+    "absent": "there is no such name",
     "gone": "an older Keras had it",
     "misused": "it exists, and wants something else",
     "shapes": "the numbers don't fit together",
     "unmade": "a name that no line of the listing makes",
-    "silent": "it runs, and does something else",
+    "silent": "nothing is raised where the fault is made",
     "setting": "it depends on what the machine has, or was told",
     "cut": "the text is damaged; nobody's idea",
 }
@@ -441,7 +441,7 @@ ATTEMPTS = (
     Attempt(
         "3a.2",
         "shapes",
-        'torch.empty(2**32, 2**32, 3, 3, device="meta")',
+        'torch.empty(671089432, 671089432, 3, 3, device="meta")',
         ("RuntimeError", "Storage size calculation overflowed"),
         instead='torch.empty(512, 256, 3, 3, device="meta")',
     ),
