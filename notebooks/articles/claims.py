@@ -59,8 +59,8 @@ CLAIMS = (
     Claim(
         "1.2", "2.1", "Every layer of a network works by convolution, pooling and the like.",
         "wrong",
-        "Networks for pictures have such layers. The dense network has none, and reads digits "
-        "well.",
+        "Networks for pictures have such layers, among others. The dense network has none, and "
+        "reads digits well.",
         (at(7, "The network, mended"), at(8, "Stride, padding, pooling")),
     ),
     Claim(
@@ -70,9 +70,9 @@ CLAIMS = (
     ),
     Claim(
         "1.4", "2.2.2", "Among ReLU, sigmoid and tanh, ReLU is what is used most.", "half true",
-        "In hidden layers of networks for pictures, yes. In gates it is the sigmoid, in "
-        "transformers GELU or SiLU, at the end mostly nothing.",
-        (at(2, "What to put at the end: advice gone wrong"),), "4 § 3.4; 5 § 2.2.3",
+        "In hidden layers of networks for pictures, yes. In the gates of a recurrent network it is "
+        "the sigmoid, and many transformers use none of the three.",
+        (at(2, "What to put at the end: advice gone wrong"),),
     ),
     Claim(
         "1.5", "2.2.3", "A loss measures how far answers are from the truth; squared error and "
@@ -89,11 +89,13 @@ CLAIMS = (
         "1.7", "2.3", "PyTorch performs better than Keras.", "half true",
         "Not in accuracy: the same network is the same. In speed, yes: `fit` costs more than a "
         "plain loop, most on small networks, and most of it can be got back.",
-        (at(14, "What `fit` costs, and how to get it back"), at(28)), "4 § 2.3",
+        (at(14, "What `fit` costs, and how to get it back"), at(28)), "1 § 1.1",
     ),
     Claim(
-        "1.8", "3.1", "One line of pip installs all that is needed.", "half true",
-        "It installs both. Then Keras doesn't start until it is told its backend.",
+        "1.8", "3.1", "One line of pip installs both, on Linux; then the environment is set.",
+        "half true",
+        "The line does, and not on Linux alone. What is to be set isn't said: Keras doesn't start "
+        "until it is told its backend.",
         (at(29, LISTING_1A),),
     ),
     Claim(
@@ -120,9 +122,9 @@ CLAIMS = (
         (at(15, "Searching, and what the winner's score is worth"), at(25)), "2 § 5.1",
     ),
     Claim(
-        "1.13", "5.2", "The code can be taken into production.", "wrong",
-        "A network that trains is the smaller part: there are files, rounding, bad requests and "
-        "load, and this code had none of it.",
+        "1.13", "5.2", "The code can be extended for production.", "half true",
+        "A network that trains can. But it is the smaller part: files, rounding, bad requests and "
+        "load are the rest, and all of it is still to be written.",
         (at(17, "A service that expects the worst"),),
     ),
     Claim(
@@ -143,8 +145,16 @@ CLAIMS = (
         (at(29, "What Keras stands on"),), "2 § 1.1; 5 § 1.1, 2.1.1",
     ),
     Claim(
-        "1.17", "4.2.1", "MNIST has 60,000 training pictures of 28 × 28.", "true",
+        "1.17", "4.3", "MNIST has 60,000 training pictures of 28 × 28.", "true",
         "They are verified each time that they are loaded.", (at(6, "What is in the files"),),
+    ),
+    Claim(
+        "1.18", "2.3", "Keras is easy and for beginners and prototypes, PyTorch is flexible and "
+        "for research.", "half true",
+        "For what `fit` knows Keras' program is the shorter one, for what it doesn't know "
+        "PyTorch's: that was counted. A Keras model in PyTorch's loop has both. Whom that suits, "
+        "nobody can count.",
+        (at(28), at(10, "From `fit` to a loop")), "1 § 1.1; 4 § 2.3, 6; 5 § 1.1",
     ),
     # Article 2
     Claim(
@@ -155,14 +165,16 @@ CLAIMS = (
         (at(11, "The file"), at(17, "ONNX: a graph of standard operations")), "2 § 2.2, 7.1",
     ),
     Claim(
-        "2.2", "2.1", "A model consists of a data layer, network layers and activations.", "wrong",
-        "Data are no layer. And what makes it learn is missing: a loss and an optimiser.",
+        "2.2", "2.1", "A model consists of a data layer, network layers and activations.",
+        "half true",
+        "Of layers and activations, yes. Data are prepared before it, or by a layer in it. What "
+        "makes it learn is missing: a loss and an optimiser.",
         (at(1, "The network"), at(6, "Batches")),
     ),
     Claim(
         "2.3", "2.2", "A hybrid trains faster and performs better, as it joins the strengths.",
         "wrong",
-        "Half and half is the same network as either whole, digit by digit. And `fit` around a "
+        "Half and half is the same network as either whole, to rounding. And `fit` around a "
         "PyTorch module still costs what `fit` costs.",
         (at(11, "Half and half, and the same network"), at(14, "Keras over PyTorch")),
         "2 § 2.3, 4.3, 7.1",
@@ -180,8 +192,9 @@ CLAIMS = (
         (at(29, LISTING_2A),), "2 § 7.2",
     ),
     Claim(
-        "2.6", "3.2", "Keras is there for the model, PyTorch for the graph.", "wrong",
-        "The forward pass makes the graph, whoever described the layers.",
+        "2.6", "3.2", "The model is built by Keras, the graph by PyTorch's modules.", "half true",
+        "The graph is PyTorch's. But nobody builds it: the forward pass leaves it behind, whoever "
+        "described the layers.",
         (at(4, "`fit`, opened up"),), "2 § 7.2",
     ),
     Claim(
@@ -189,7 +202,7 @@ CLAIMS = (
         "wrong", "It stops at an import, and its two halves never meet.", (at(29, LISTING_2A),),
     ),
     Claim(
-        "2.8", "4.3", "Its network is a VGG.", "wrong",
+        "2.8", "4.3", "By the names in the code, the network is a VGG.", "wrong",
         "It has two convolutions. The smallest in the paper by "
         "[Simonyan and Zisserman (2015)](../book/bibliography.md) has eight.",
         (at(29, LISTING_2A),),
@@ -201,14 +214,16 @@ CLAIMS = (
          at(15, "More parameters than pictures: double descent")),
     ),
     Claim(
-        "2.10", "5.2", "Combining models of both frameworks makes them scale.", "wrong",
-        "Scaling is sharing the work among processes, and there `fit` needs help.",
-        (at(16, "Keras: `fit` doesn't know"),),
+        "2.10", "5.2", "Combining models of both frameworks makes them extend, or scale; the word "
+        "may mean either.", "half true",
+        "Parts of either can stand in the other: so much for extending. Scaling is sharing the "
+        "work among processes, and there `fit` needs help.",
+        (at(11, "Half and half, and the same network"), at(16, "Keras: `fit` doesn't know")),
     ),
     Claim(
-        "2.11", "5.3", "Cleaning and restricting the training data makes a model safer.",
-        "half true",
-        "It finds poisoned pictures and false labels. It does nothing against a picture that is "
+        "2.11", "5.3", "Preparing the inputs, cleaning and restricting the training data make a "
+        "model safer.", "half true",
+        "They find poisoned pictures and false labels. They do little against a picture that is "
         "changed afterwards.",
         (at(18, "The data: labels that lie, and a picture that obeys"),
          at(18, "Adversarial examples: the worst that a small change can do")),
@@ -253,7 +268,7 @@ CLAIMS = (
         "true",
         "So says its authors' paper, [Abadi, Barham et al. (2016)](../book/bibliography.md). No "
         "cell can show it: this book doesn't install TensorFlow.",
-        (at(29, "What Keras stands on"),),
+        (("the paper", "https://arxiv.org/abs/1603.04467"),),
     ),
     Claim(
         "3.8", "2.2.2", "Keras' core is forward and backward passes.", "half true",
@@ -268,13 +283,13 @@ CLAIMS = (
         (at(4, "Three engines and a difference"),),
     ),
     Claim(
-        "3.10", "2.3", "Both support several frameworks.", "wrong",
+        "3.10", "2.3", "Both support several frameworks.", "half true",
         "Keras does. PyTorch runs on PyTorch.",
         (at(29, "What Keras stands on"),),
     ),
     Claim(
-        "3.11", "3.1", "Python, C++ and cuDNN have to be installed first.", "wrong",
-        "Python has. The wheels bring what is compiled, and a CPU has no use for cuDNN.",
+        "3.11", "3.1", "Python, C++ and cuDNN have to be installed first.", "half true",
+        "Python has. The packages bring the rest compiled, and a CPU has no use for cuDNN.",
         (at(29, "What has to be installed"),),
     ),
     Claim(
@@ -288,7 +303,7 @@ CLAIMS = (
     ),
     Claim(
         "3.14", "4.1", "Both are used for classification, detection and language.", "true",
-        "This book has the first two, in both.",
+        "This book has the first two, in both. Language it leaves to others.",
         (at(8, "The real run"), at(22, "The full run")), "5 § 4.2",
     ),
     Claim(
@@ -304,9 +319,9 @@ CLAIMS = (
     ),
     Claim(
         "3.17", "4.3", "The C++ library libtorch exports a network to ONNX.", "wrong",
-        "The exporter is written in Python; for C++ it has been asked for "
-        "[since 2019](https://github.com/pytorch/pytorch/issues/17869). From C++ one runs what "
-        "Python exported.",
+        "The exporter is a function of Python. In C++ it was "
+        "[asked for in 2019](https://github.com/pytorch/pytorch/issues/17869), and users "
+        "have none. From C++ one runs what Python exported.",
         (at(29, "Who writes ONNX"), at(17, "Without Python")),
     ),
     Claim(
@@ -335,14 +350,14 @@ CLAIMS = (
         (("an interview with him", "https://lawwu.github.io/transcripts/transcript_44tFKZhPyP0.html"),),
     ),
     Claim(
-        "4.2", "1.1", "Both frameworks rest on the graphs of TensorFlow and PyTorch.", "wrong",
-        "PyTorch rests on nothing of TensorFlow's, and here neither does Keras.",
+        "4.2", "1.1", "Keras and PyTorch rest on TensorFlow's graph and on PyTorch's.", "half true",
+        "PyTorch makes its own. Keras rests on its backend, and here that is PyTorch, too.",
         (at(29, "What Keras stands on"),),
     ),
     Claim(
         "4.3", "2.3", "Keras is built on TensorFlow.", "half true",
         "For some years it was. Keras 3 runs here with no TensorFlow in reach.",
-        (at(29, "What Keras stands on"),), "4 § 6; 5 § 4.1",
+        (at(29, "What Keras stands on"),), "4 § 6",
     ),
     Claim(
         "4.4", "1.1", "PyTorch is a low-level framework.", "half true",
@@ -363,8 +378,8 @@ CLAIMS = (
         (at(2, "Without a bend, two layers are one"),), "4 § 2.2, 3.4; 5 § 2.2.3",
     ),
     Claim(
-        "4.7", "2.1", "A model is made of layers, for training and prediction.", "true",
-        "In Keras. In PyTorch it may hold whatever its author wants.", (at(1, "The network"),),
+        "4.7", "2.1", "A Keras model is made of layers, for training and prediction.", "true",
+        "In PyTorch a model may hold whatever its author wants.", (at(1, "The network"),),
     ),
     Claim(
         "4.8", "2.2", "A tensor is an array of numbers in several dimensions.", "true",
@@ -422,8 +437,10 @@ CLAIMS = (
         (at(3, "What the clip kills"),),
     ),
     Claim(
-        "4.18", "3.4", "For regression, use ReLU.", "wrong",
-        "At the end, nothing below 0 can be reached, and some starts never learn.",
+        "4.18", "3.4", "For regression use ReLU, as sigmoid or softmax for classes (so, at the "
+        "end).", "wrong",
+        "Between layers it is a good choice. At the end it lets nothing below 0 out, and some "
+        "starts never learn.",
         (at(2, "What to put at the end: advice gone wrong"),),
     ),
     Claim(
@@ -436,14 +453,16 @@ CLAIMS = (
         "Two of these are modules, and no Tensor is imported.", (at(29, LISTING_4B),),
     ),
     Claim(
-        "4.21", "5", "Automatic search, several kinds of data, explanations and ethics will become "
-        "new fields.", "half true",
-        "They matter. They were fields before any framework here had its first version.",
+        "4.21", "5", "Automatic search, several kinds of data, explanations and ethics are new "
+        "fields.", "half true",
+        "They are fields. They were so before any framework here had its first version.",
         (at(24), at(25), at(26), at(27)),
     ),
     Claim(
-        "4.22", "References", "54 works are named.", "wrong",
-        "Many stand there several times, others under false authors, numbers or titles.",
+        "4.22", "References", "54 works are listed, by authors, title, year and number.",
+        "half true",
+        "Some are right. Many stand there several times, others under false authors, numbers or "
+        "titles.",
         (("the list, work by work", "../book/bibliography.md"),),
     ),
     # Article 5
@@ -482,9 +501,9 @@ CLAIMS = (
         "Keras, and one of its backends.", (at(29, LISTING_1A),),
     ),
     Claim(
-        "5.8", "3.2", "Keras' parts are `tf.keras.models`, `.layers`, `.layers.Dense`, "
-        "`.layers.Activation` and `.optimizers`.", "half true",
-        "All five exist, without the `tf`. Layers are classes, not functions.",
+        "5.8", "3.2", "Keras' parts are `tf.keras.models`, `.layers` (functions that make layers), "
+        "`.layers.Dense`, `.layers.Activation` and `.optimizers`.", "half true",
+        "All five exist, here without the `tf`. What makes a layer is a class, not a function.",
         (at(29, "The names after the dot"),),
     ),
     Claim(
@@ -503,12 +522,14 @@ CLAIMS = (
     ),
     Claim(
         "5.12", "5.1", "Smaller batches train faster and more accurately.", "half true",
-        "Each step is faster and each epoch slower; which arrives first was measured.",
+        "Each step is faster and each epoch slower. A given accuracy is reached first by a batch "
+        "of middling size.",
         (at(14, "\"A smaller batch trains faster\""),),
     ),
     Claim(
-        "5.13", "5.1", "More epochs train faster and more accurately.", "wrong",
-        "They take longer. And from some epoch on, the validation loss rises.",
+        "5.13", "5.1", "More epochs train faster and more accurately.", "half true",
+        "Not faster: each takes its time. More accurately for a while, and from some epoch on the "
+        "validation loss rises.",
         (at(15, "Early stopping"),),
     ),
     Claim(
