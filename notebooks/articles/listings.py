@@ -399,9 +399,9 @@ ATTEMPTS = (
     Attempt(
         "2a.25",
         "gone",
-        "keras.optimizers.Adam(lr=0.001)",
-        ("ValueError", "Argument(s) not recognized: {'lr': 0.001}"),
-        instead="keras.optimizers.Adam(learning_rate=0.001)",
+        "keras.optimizers.Adam(lr=0.01)",
+        ("ValueError", "Argument(s) not recognized: {'lr': 0.01}"),
+        instead="keras.optimizers.Adam(learning_rate=0.01)",
     ),
     Attempt(
         "2a.26",
