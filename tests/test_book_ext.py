@@ -3,6 +3,7 @@
 import subprocess
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,11 +31,14 @@ def test_the_ledgers_links_lead_to_pages() -> None:
         assert '<a href="data.ipynb">' in context["body"]
 
 
-def test_so_do_links_to_a_section() -> None:
-    link = '<a href="14_speed.ipynb#threads">14</a>'
-    context = {"body": f'<table class="ledger"><td>{link}</td></table>'}
-    page_ext.lead_to_pages(None, "28_which", "", context, None)
-    assert '<a href="14_speed.html#threads">14</a>' in context["body"]
+def test_so_do_links_to_a_section_by_its_id_on_the_page() -> None:
+    slugs = {"the-race-to-99-": (2, "the-race-to-99", "The race to 99 %")}
+    env = SimpleNamespace(metadata={"notebooks/14_speed": {"myst_slugs": slugs}})
+    for slug, there in (("the-race-to-99-", "the-race-to-99"), ("threads", "threads")):
+        link = f'<a href="14_speed.ipynb#{slug}">14</a>'
+        context = {"body": f'<table class="ledger"><td>{link}</td></table>'}
+        page_ext.lead_to_pages(SimpleNamespace(env=env), "28_which", "", context, None)
+        assert f'<a href="14_speed.html#{there}">14</a>' in context["body"]
 
 
 # --------------------------------------------------------------------------------- the remote

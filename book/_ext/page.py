@@ -36,10 +36,20 @@ def add_contents(app, pagename, templatename, context, doctree) -> None:
 
 
 def lead_to_pages(app, pagename, templatename, context, doctree) -> None:
-    """Let a ledger's links, to notebooks as in Jupyter, lead to the chapters' pages."""
+    """Let a ledger's links, to notebooks as in Jupyter, lead to the chapters' pages.
+
+    A link to a section names it as Markdown's links do, which isn't always its id on the page.
+    """
+
+    def page(link: re.Match) -> str:
+        chapter, section = link[1], link[2] or ""
+        slugs = app.env.metadata[f"notebooks/{chapter}"].get("myst_slugs", {}) if section else {}
+        known = slugs.get(section)
+        return f'<a href="{chapter}.html{"#" * bool(section)}{known[1] if known else section}"'
+
     body = context.get("body", "")
     if 'ledger">' in body:
-        context["body"] = re.sub(r'(<a href="\d\d_\w+)\.ipynb(?=["#])', r"\1.html", body)
+        context["body"] = re.sub(r'<a href="(\d\d_\w+)\.ipynb(?:#([^"]+))?"', page, body)
 
 
 def lead_in(app, error) -> None:
